@@ -1,0 +1,109 @@
+"""Settings: what the environment says, cast and range-checked once, at start. On the predict path: kept light."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from core.errors import ConfigError
+
+PREFIX = "POLYSKY_"
+
+
+class Settings(NamedTuple):
+    """Every setting with its default. The variable of field `refresh_s` is POLYSKY_REFRESH_S, and so on."""
+
+    store: str = "./polysky-store"  # store URL or folder
+    refresh_s: float = 2.0  # how often a warm process looks for moved aliases
+    max_body_bytes: int = 1_048_576
+    max_batch_rows: int = 1024
+    base_path: str = ""  # prefix of all routes: "" or "/something"
+    lease_s: float = 900.0  # how long a claimed job is left to its worker
+    min_upload_age_s: float = 2.0  # how long a dropped file must rest before it is read
+    max_data_bytes: int = 1 << 30
+    max_data_rows: int = 2_000_000
+    public_docs: bool = False  # /docs and /openapi.json without a token
+    token_ttl_s: float = 60.0  # how long a token's record is believed
+    rate_per_s: float = 0.0  # requests per second and token; 0: no limit
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Return the settings that `env` holds, defaults elsewhere.
+
+        Raises ConfigError that names every bad variable and its rule, never its value.
+        """
+        values: dict[str, Any] = {}
+        wrong: dict[str, str] = {}
+        for field, (cast, rule) in _RULES.items():
+            variable = PREFIX + field.upper()
+            if variable not in env:
+                continue
+            try:
+                values[field] = cast(env[variable].strip())
+            except ValueError:
+                wrong[variable] = rule
+        if wrong:
+            text = "; ".join(f"{variable} must be {rule}" for variable, rule in wrong.items())
+            raise ConfigError(text, settings=sorted(wrong))
+        return cls(**values)
+
+
+_Rule = tuple[Callable[[str], Any], str]
+_INTEGER = re.compile(r"[0-9]{1,18}", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
+_SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def _integer(low: int, high: int) -> _Rule:
+    def cast(text: str) -> int:
+        if not _INTEGER.fullmatch(text) or not low <= int(text) <= high:
+            raise ValueError
+        return int(text)
+
+    return cast, f"a whole number from {low} to {high}"
+
+
+def _decimal(low: float, high: float) -> _Rule:
+    def cast(text: str) -> float:
+        if not _DECIMAL.fullmatch(text) or math.isinf(number := float(text)) or not low <= number <= high:
+            raise ValueError
+        return number
+
+    return cast, f"a number from {low:g} to {high:g}"
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in _SWITCH:
+        raise ValueError
+    return _SWITCH[text.lower()]
+
+
+def _store(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _base_path(text: str) -> str:
+    if not _PATH.fullmatch(text.rstrip("/")):
+        raise ValueError
+    return text.rstrip("/")
+
+
+_RULES: dict[str, _Rule] = {
+    "store": (_store, "a store URL or a folder"),
+    "refresh_s": _decimal(0, 3600),
+    "max_body_bytes": _integer(1024, 1 << 30),
+    "max_batch_rows": _integer(1, 1_000_000),
+    "base_path": (_base_path, 'empty or a path such as "/ml"'),
+    "lease_s": _decimal(1, 86_400),
+    "min_upload_age_s": _decimal(0, 86_400),
+    "max_data_bytes": _integer(1024, 1 << 40),
+    "max_data_rows": _integer(1, 1_000_000_000),
+    "public_docs": (_switch, "true or false"),
+    "token_ttl_s": _decimal(0, 3600),
+    "rate_per_s": _decimal(0, 1_000_000),
+}
