@@ -1,0 +1,59 @@
+# Everything runs from .venv, which each target makes by itself. `make PYTHON=/path/to/python3.12 test` chooses another.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTHON ?= $(shell sh scripts/find_python.sh)
+JOBS ?= 2
+
+.PHONY: help demo test check bench bench-quality lock clean
+
+help:
+	@echo "make demo           install, then train, serve, retrain and roll back three models on this machine"
+	@echo "make test           the test suite, with branch coverage of core"
+	@echo "make check          ruff, mypy, import contracts, changelog and version"
+	@echo "make bench          speed against scikit-learn, as ratios"
+	@echo "make bench-quality  holdout scores beside plain scikit-learn pipelines"
+	@echo "make lock           pin requirements again (needs network)"
+	@echo "make clean          remove what the other targets made"
+
+$(VENV)/.python:
+	@test -n "$(PYTHON)" || { echo "make: no python3 >= 3.11 with venv found; set PYTHON=" >&2; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.requirements: requirements.txt $(VENV)/.python
+	$(PIP) install --quiet --no-deps --requirement requirements.txt
+	@touch $@
+
+$(VENV)/.polysky: pyproject.toml $(VENV)/.requirements
+	$(PIP) install --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(VENV)/.polysky
+	$(BIN)/polysky demo
+
+test: $(VENV)/.polysky
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov
+
+check: $(VENV)/.polysky
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m scripts.check_release
+
+bench: $(VENV)/.polysky
+	$(BIN)/python -m scripts.bench.speed
+
+bench-quality: $(VENV)/.polysky
+	$(BIN)/python -m scripts.bench.quality
+
+lock: $(VENV)/.python
+	$(PIP) install --quiet uv
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/lock.sh
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find core handlers_* scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
