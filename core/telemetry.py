@@ -1,0 +1,249 @@
+"""The telemetry port, the one table of metric names, and the in-process implementation of both."""
+
+from __future__ import annotations
+
+import json
+import os
+from _thread import allocate_lock
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+MAX_FIELD_CHARS = 256
+MAX_SERIES = 1000  # per metric; what comes after is counted under OTHER
+OTHER = "_other"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Labels = tuple[str, ...]
+
+
+class Metric(NamedTuple):
+    """One row of the table: label values are given in the order of `labels`."""
+
+    name: str
+    type: str  # counter | gauge | histogram
+    help: str
+    labels: Labels = ()
+    buckets: tuple[float, ...] = ()
+
+
+_REQUEST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_STEP_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
+_WORDS = (1, 2, 5, 10, 20, 40, 60, 100, 200, 500, 1000, 5000)
+_SHARE = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("app_request_count", "counter", "Requests answered.", ("method", "endpoint", "status")),
+        Metric("app_request_latency_seconds", "histogram", "Time to answer.", ("endpoint",), _REQUEST_S),
+        Metric("app_errors_by_endpoint", "counter", "Requests answered with an error.", ("endpoint", "code")),
+        Metric("app_active_requests", "gauge", "Requests being answered now."),
+        Metric(
+            "app_preprocessing_latency_seconds",
+            "histogram",
+            "Time from the body to checked rows.",
+            ("model",),
+            _STEP_S,
+        ),
+        Metric(
+            "app_inference_latency_seconds",
+            "histogram",
+            "Time from checked rows to answers.",
+            ("model",),
+            _STEP_S,
+        ),
+        Metric("app_input_length_words", "histogram", "Words in a row's text.", ("model",), _WORDS),
+        Metric("app_uptime_seconds", "gauge", "Time since this process began to serve."),
+        Metric("model_prediction_count", "counter", "Rows answered, by predicted class.", ("model", "class")),
+        Metric("model_confidence", "histogram", "Probability of the answer given.", ("model",), _SHARE),
+        Metric("model_accuracy", "gauge", "Accuracy of the served version on its holdout.", ("model",)),
+        Metric("model_score", "gauge", "Holdout metrics of the served version.", ("model", "metric")),
+        Metric("model_loaded", "gauge", "1 for each version that answers now.", ("model", "alias", "version")),
+        Metric("model_load_latency_seconds", "histogram", "Time to load a version.", ("model",), _REQUEST_S),
+        Metric("model_refresh_failures_count", "counter", "Alias checks that failed.", ("model",)),
+        Metric("integrity_failures_count", "counter", "Artifacts that did not match their hash.", ("model",)),
+        Metric("auth_failures_count", "counter", "Requests refused for their credentials.", ("reason",)),
+        Metric("retraining_events_count", "counter", "Training jobs, by outcome.", ("model", "outcome")),
+        Metric("jobs_count", "gauge", "Training jobs, by status.", ("model", "status")),
+        Metric("job_duration_seconds", "histogram", "Time of a training job.", ("model",), (1, 5, 30, 120, 900)),
+        Metric("process_resident_memory_bytes", "gauge", "Memory of this process."),
+    )
+}
+
+
+class Telemetry(Protocol):
+    """Where facts go. Metric names and the order of their labels are those of METRICS."""
+
+    def log(self, event: str, /, level: str = "info", **fields: Any) -> None:
+        """Write one line of facts. Never rows, tokens or bodies."""
+        ...
+
+    def count(self, name: str, labels: Labels = (), amount: float = 1.0) -> None:
+        """Add to a counter."""
+        ...
+
+    def gauge(self, name: str, value: float | None, labels: Labels = ()) -> None:
+        """Set a gauge; None takes the series away."""
+        ...
+
+    def observe(self, name: str, value: float, labels: Labels = ()) -> None:
+        """Add one observation to a histogram."""
+        ...
+
+    def exposition(self) -> bytes | None:
+        """Return all metrics as Prometheus text, or None if they are kept elsewhere."""
+        ...
+
+
+Series = dict[tuple[str, Labels], Any]  # a number, or for a histogram [count per bucket …, count above, sum]
+
+
+class MemoryTelemetry:
+    """Metrics in this process, log lines to `write`. Thread-safe; bounded in memory."""
+
+    def __init__(self, write: Callable[[str], object], *, clock: Callable[[], float]) -> None:
+        """`write` takes one whole line, ending in a line feed."""
+        self._write = write
+        self._clock = clock
+        self._lock = allocate_lock()
+        self._series: Series = {}
+        self._sizes: dict[str, int] = {}
+
+    def log(self, event: str, /, level: str = "info", **fields: Any) -> None:
+        """Write one line of JSON: ASCII only, each text cut at MAX_FIELD_CHARS."""
+        line: dict[str, Any] = {"ts": round(self._clock(), 3), "level": level, "event": event}
+        for name, value in fields.items():
+            line[name] = _plain(value)
+        self._write(json.dumps(line) + "\n")
+
+    def count(self, name: str, labels: Labels = (), amount: float = 1.0) -> None:
+        """Add to a counter."""
+        key = (name, labels)
+        with self._lock:
+            series = self._series
+            if key not in series:
+                key = self._admit(key, 0.0)
+            series[key] += amount
+
+    def gauge(self, name: str, value: float | None, labels: Labels = ()) -> None:
+        """Set a gauge; None takes the series away."""
+        key = (name, labels)
+        with self._lock:
+            if value is None:
+                if self._series.pop(key, None) is not None:
+                    self._sizes[name] -= 1
+                return
+            if key not in self._series:
+                key = self._admit(key, 0.0)
+            self._series[key] = value
+
+    def observe(self, name: str, value: float, labels: Labels = ()) -> None:
+        """Add one observation to a histogram."""
+        key = (name, labels)
+        buckets = METRICS[name].buckets
+        with self._lock:
+            series = self._series
+            if key not in series:
+                key = self._admit(key, [0] * (len(buckets) + 1) + [0.0])
+            cells = series[key]
+            cells[bisect_left(buckets, value)] += 1
+            cells[-1] += value
+
+    def snapshot(self) -> list[tuple[str, Labels, Any]]:
+        """Return a copy of all series, JSON-safe, for `render` with those of other processes."""
+        memory = resident_bytes()
+        if memory:
+            self.gauge("process_resident_memory_bytes", memory)
+        with self._lock:
+            return [
+                (name, labels, list(value) if isinstance(value, list) else value)
+                for (name, labels), value in self._series.items()
+            ]
+
+    def exposition(self) -> bytes:
+        """Return the Prometheus text of this process."""
+        return render([self.snapshot()])
+
+    def _admit(self, key: tuple[str, Labels], start: Any) -> tuple[str, Labels]:
+        name, labels = key
+        if len(labels) != len(METRICS[name].labels):
+            raise KeyError(f"{name} takes {len(METRICS[name].labels)} labels")
+        if self._sizes.get(name, 0) >= MAX_SERIES:
+            key = (name, (OTHER,) * len(labels))
+        else:
+            self._sizes[name] = self._sizes.get(name, 0) + 1
+        self._series.setdefault(key, start)
+        return key
+
+
+def render(snapshots: Iterable[Iterable[Sequence[Any]]]) -> bytes:
+    """Return the Prometheus text of the sum of several processes' snapshots."""
+    total: dict[str, dict[Labels, Any]] = {}
+    for snapshot in snapshots:
+        for name, labels, value in snapshot:
+            family = total.setdefault(name, {})
+            before = family.get(tuple(labels))
+            family[tuple(labels)] = value if before is None else _sum(name, before, value)
+    lines: list[str] = []
+    for name, metric in METRICS.items():
+        if name in total:
+            lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.type}"]
+            for labels in sorted(total[name]):
+                lines += _samples(metric, labels, total[name][labels])
+    return ("\n".join(lines) + "\n").encode()
+
+
+_NOT_ADDED = {"model_loaded", "model_accuracy", "model_score", "app_uptime_seconds", "jobs_count"}
+
+
+def _sum(name: str, one: Any, other: Any) -> Any:
+    if name in _NOT_ADDED:
+        return max(one, other)
+    if isinstance(one, list):
+        return [a + b for a, b in zip(one, other, strict=True)]
+    return one + other
+
+
+def _samples(metric: Metric, labels: Labels, value: Any) -> list[str]:
+    pairs = [f'{name}="{_escape(text)}"' for name, text in zip(metric.labels, labels, strict=True)]
+    if metric.type != "histogram":
+        return [_sample(metric.name, pairs, value)]
+    lines, running = [], 0
+    for bound, cell in zip((*map(_number, metric.buckets), "+Inf"), value, strict=False):
+        running += cell
+        lines.append(_sample(metric.name + "_bucket", [*pairs, f'le="{bound}"'], running))
+    return [
+        *lines,
+        _sample(metric.name + "_sum", pairs, value[-1]),
+        _sample(metric.name + "_count", pairs, running),
+    ]
+
+
+def _sample(name: str, pairs: Sequence[str], value: float) -> str:
+    labels = "{" + ",".join(pairs) + "}" if pairs else ""
+    return f"{name}{labels} {_number(value)}"
+
+
+def _number(value: float) -> str:
+    return repr(int(value)) if value == int(value) else repr(value)
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[:MAX_FIELD_CHARS]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return str(value)[:MAX_FIELD_CHARS]
+
+
+def resident_bytes() -> int:
+    """Return the memory of this process that is in RAM, 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
