@@ -36,13 +36,14 @@ def run(spec: ModelSpec, pipeline: Any, x: Array, y: Array) -> Found:
         return Found()
     grid = {_step(key) + key: list(values) for key, values in spec.search.params.items()}
     splitter = _folds(spec, y)
-    search = _search(spec.search, pipeline, grid, splitter, spec.split.seed)
+    search = _search(spec, spec.search, pipeline, grid, splitter)
     search.fit(x, y)
     best = {_raw(key): value for key, value in search.best_params_.items()}
     return Found(
         overlay=tuple((key, value) for key, value in best.items() if "." in key),
         params={key: value for key, value in best.items() if "." not in key},
-        facts=_facts(spec.search, search, best, splitter.get_n_splits()),
+        facts={"method": spec.search.method, "scoring": _scoring(spec)}
+        | _facts(search, best, splitter.get_n_splits()),
     )
 
 
@@ -69,18 +70,23 @@ def _folds(spec: ModelSpec, y: Array) -> Any:
     return splitter(n_splits=fold_count(spec, y), shuffle=True, random_state=spec.split.seed)
 
 
-def _search(search: SearchSpec, pipeline: Any, grid: dict[str, list[Any]], folds: Any, seed: int) -> Any:
+def _search(spec: ModelSpec, search: SearchSpec, pipeline: Any, grid: dict[str, list[Any]], folds: Any) -> Any:
     from sklearn.experimental import enable_halving_search_cv  # noqa: F401
     from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, ParameterGrid, RandomizedSearchCV
 
     # refit=False: the caller fits the best candidate once more, through the same door as without a search
-    shared: dict[str, Any] = {"cv": folds, "scoring": search.scoring, "refit": False, "error_score": "raise"}
+    shared: dict[str, Any] = {"cv": folds, "scoring": _scoring(spec), "refit": False, "error_score": "raise"}
     if search.method == "grid":
         return GridSearchCV(pipeline, grid, **shared)
     if search.method == "randomized":
         tries = min(search.iterations, len(ParameterGrid(grid)))
-        return RandomizedSearchCV(pipeline, grid, n_iter=tries, random_state=seed, **shared)
-    return HalvingGridSearchCV(pipeline, grid, random_state=seed, **shared)
+        return RandomizedSearchCV(pipeline, grid, n_iter=tries, random_state=spec.split.seed, **shared)
+    return HalvingGridSearchCV(pipeline, grid, random_state=spec.split.seed, **shared)
+
+
+def _scoring(spec: ModelSpec) -> str:
+    default = "accuracy" if spec.task == "classification" else "r2"
+    return (spec.search.scoring if spec.search else None) or default
 
 
 def check_scoring(search: SearchSpec) -> None:
@@ -91,7 +97,7 @@ def check_scoring(search: SearchSpec) -> None:
         raise ConfigError("search.scoring is not a name that scikit-learn knows")
 
 
-def _facts(search: SearchSpec, done: Any, best: Mapping[str, Any], folds: int) -> dict[str, Any]:
+def _facts(done: Any, best: Mapping[str, Any], folds: int) -> dict[str, Any]:
     """Return the table of candidates, best first; without times, so that the artifact stays the same."""
     results = done.cv_results_
     order = np.argsort(results["rank_test_score"], kind="stable")
@@ -106,8 +112,6 @@ def _facts(search: SearchSpec, done: Any, best: Mapping[str, Any], folds: int) -
         for i in order[:MAX_TABLE]
     ]
     return {
-        "method": search.method,
-        "scoring": search.scoring or "default",
         "folds": folds,
         "candidates": len(results["params"]),
         "best": dict(best),

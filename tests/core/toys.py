@@ -14,6 +14,7 @@ WORDS = {
     "delivery": ["parcel", "late", "courier", "box", "tracking", "address", "arrived", "shipping"],
     "login": ["password", "account", "reset", "locked", "email", "code", "sign", "username"],
 }
+TOPICS = tuple(WORDS)
 FILLER = ["please", "hello", "my", "the", "is", "and", "help", "today", "again", "you", "we", "it"]
 
 
@@ -28,7 +29,7 @@ class Rows(NamedTuple):
         return self.batch.n_rows
 
 
-def messages(n: int, seed: int = 0, *, noise: float = 0.0, topics: tuple[str, ...] = tuple(WORDS)) -> Rows:
+def messages(n: int, seed: int = 0, *, noise: float = 0.0, topics: tuple[str, ...] = TOPICS) -> Rows:
     """Return n short messages of up to three topics; `noise` is the share of labels drawn at random."""
     rng = np.random.default_rng(seed)
     labels = [topics[i] for i in rng.integers(0, len(topics), n)]
