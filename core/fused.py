@@ -8,7 +8,7 @@ stands n > 1 times the weight is tf(n), not n, and its square tf(n)², not n: wh
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any, Protocol
@@ -42,7 +42,7 @@ class Fused:
     def __init__(self, block: Weighted, weights: RowReader, n_out: int) -> None:
         self._block, self._weights = block, weights
         self._column = block.columns[0]
-        self._memo: dict[Any, Row] = {}
+        self._memo: dict[str, Row] = {}
         self._limit = max(1024, MEMO_BYTES // (200 + 32 * n_out))
         self._unknown = (0.0,) * (n_out + 1)
         self._stride = n_out + 1
@@ -53,7 +53,8 @@ class Fused:
         """Return this column's part of the scores of one row, shape (n_out,)."""
         groups = self._block.analyzer.groups(values[self._column])
         rows = [row for group in groups for row in self._rows(group)]
-        return self._scores(rows, groups)
+        missing = math.fsum(self._missing(repeats(group), rows) for group in groups)
+        return self._scores(rows, missing)
 
     def _rows(self, terms: Sequence[str]) -> list[Row]:
         rows = list(map(self._memo.get, terms))
@@ -61,69 +62,86 @@ class Fused:
             return rows  # type: ignore[return-value]
         return [row or self._row(term) for term, row in zip(terms, rows, strict=True)]
 
-    def _scores(self, rows: list[Row], groups: Iterable[Sequence[str]]) -> list[float]:
-        square = 0.0
-        for group in groups:
-            if len(set(group)) != len(group):
-                square += self._repeated(group, rows)
+    def _scores(self, rows: list[Row], missing: float) -> list[float]:
+        """Return the sum of the rows, divided by the root of the squares (+ `missing`) if the norm is on."""
         if not rows:
             return [0.0] * (self._stride - 1)
         cells, stride = list(chain.from_iterable(rows)), self._stride
-        square += sum(cells[::stride])
         scores: list[float] = [sum(cells[k::stride]) for k in range(1, stride)]
+        square = sum(cells[::stride]) + missing
         if not self._normal or square <= 0.0:
             return scores
         length = math.sqrt(square)
         return [score / length for score in scores]
 
-    def _repeated(self, terms: Sequence[str], rows: list[Row]) -> float:
-        """Return what is missing from the sum of squares; append to `rows` what is missing from the scores."""
+    def _missing(self, counts: Mapping[str, int], rows: list[Row]) -> float:
+        """Return what repeats leave out of the sum of squares; append to `rows` what they leave out of scores."""
         missing = 0.0
-        for term, count in Counter(terms).items():
-            if count > 1:
-                row, tf = self._row(term), self._block.tf(count)
-                missing += row[0] * (tf * tf - count)
-                if not self._linear:
-                    rows.append((0.0, *[score * (tf - count) for score in row[1:]]))
+        for term, count in counts.items():
+            row, tf = self._row(term), self._block.tf(count)
+            missing += row[0] * (tf * tf - count)
+            if not self._linear:
+                rows.append((0.0, *[score * (tf - count) for score in row[1:]]))
         return missing
 
     def _row(self, term: str) -> Row:
         """Return a term's row, learnt now if the memo has none."""
-        return self._memo.get(term) or self._keep(
-            term, self._block.fused_row(term, self._weights) or self._unknown
-        )
-
-    def _keep(self, key: Any, row: Row) -> Row:
-        if len(self._memo) >= self._limit:
-            self._memo.clear()
-        self._memo[key] = row
+        row = self._memo.get(term)
+        if row is None:
+            if len(self._memo) >= self._limit:
+                self._memo.clear()
+            row = self._memo[term] = self._block.fused_row(term, self._weights) or self._unknown
         return row
 
 
 class FusedPairs(Fused):
-    """Unigrams and bigrams: besides, one memo entry a pair of words, the row of the second word + the bigram's.
+    """Unigrams and bigrams: besides, a memo of pairs of words, each the row of the second + of the bigram.
 
-    A warm text then costs one look-up a word, and no bigram is spelt out.
+    A warm text then costs two look-ups a word by strings whose hash is known, and no bigram is spelt out.
     """
+
+    def __init__(self, block: Weighted, weights: RowReader, n_out: int) -> None:
+        super().__init__(block, weights, n_out)
+        self._after: defaultdict[str, dict[str, Row]] = defaultdict(dict)  # first word → second word → row
+        self._pairs = 0
 
     def share(self, values: Mapping[str, Any]) -> list[float]:
         """Return this column's part of the scores of one row, shape (n_out,)."""
         words = self._block.analyzer.words(values[self._column])  # type: ignore[misc]
-        pairs = list(pairwise(words))
-        found = list(map(self._memo.get, pairs))
-        rows: list[Row]
-        rows = (
-            found
-            if all(found)
-            else [  # type: ignore[assignment]
-                row or self._pair(pair) for pair, row in zip(pairs, found, strict=True)
-            ]
-        )
-        if words:
-            rows.append(self._row(words[0]))
-        bigrams = [] if len(set(pairs)) == len(pairs) else [" ".join(pair) for pair in pairs]
-        return self._scores(rows, (words, bigrams))
+        if not words:
+            return self._scores([], 0.0)
+        found = list(map(dict.get, map(self._after.__getitem__, words[:-1]), words[1:]))
+        if not all(found):
+            found = [row or self._pair(*pair) for pair, row in zip(pairwise(words), found, strict=True)]
+        rows: list[Row] = found  # type: ignore[assignment]
+        rows.append(self._row(words[0]))
+        return self._scores(rows, self._missing(_repeated_terms(words), rows))
 
-    def _pair(self, pair: tuple[str, str]) -> Row:
-        second, bigram = self._row(pair[1]), self._row(" ".join(pair))
-        return self._keep(pair, tuple(map(sum, zip(second, bigram, strict=True))))
+    def _pair(self, first: str, second: str) -> Row:
+        alone, bigram = self._row(second), self._row(f"{first} {second}")
+        if self._pairs >= self._limit:
+            self._after.clear()
+            self._pairs = 0
+        self._pairs += 1
+        row = self._after[first][second] = tuple(map(sum, zip(alone, bigram, strict=True)))
+        return row
+
+
+def repeats(terms: Iterable[str]) -> dict[str, int]:
+    """Return the count of each term that stands more than once."""
+    seen: set[str] = set()
+    add = seen.add
+    again = [term for term in terms if term in seen or add(term)]
+    counts: dict[str, int] = {}
+    for term in again:
+        counts[term] = counts.get(term, 1) + 1
+    return counts
+
+
+def _repeated_terms(words: Sequence[str]) -> dict[str, int]:
+    """Return the counts of words and of bigrams that stand more than once (a repeated bigram has such words)."""
+    counts = repeats(words)
+    if counts:
+        spelt = [f"{a} {b}" for a, b in pairwise(words) if a in counts and b in counts]
+        counts |= repeats(spelt)
+    return counts
