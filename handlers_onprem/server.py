@@ -1,0 +1,114 @@
+"""The ASGI application: HTTP messages to core's Request, core's Response back. Bounded in size and in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from core.web import Request, Response
+
+App = Callable[[Request], Response]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+BODY_TIMEOUT_S = 30.0
+THREADS = 4
+INLINE_BYTES = 8192  # a predict body up to this size is answered on the event loop: no thread is that fast
+
+_TOO_SLOW = Response(408, (("Content-Type", "text/plain"), ("Connection", "close")), b"the body came too slowly\n")
+
+
+class Gone(Exception):
+    """The client hung up before its request was whole."""
+
+
+class Server:
+    """An ASGI application around `app`. Slow clients wait on the event loop and hold no thread.
+
+    At most `max_body_bytes` + 1 bytes of a body are read: core refuses what is longer, whatever the headers say.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        max_body_bytes: int,
+        body_timeout_s: float = BODY_TIMEOUT_S,
+        on_start: Callable[[], None] = lambda: None,
+        on_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
+        self._hooks = {"startup": on_start, "shutdown": on_stop}
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's request, or the process's lifespan."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        for stage in ("startup", "shutdown"):
+            await receive()
+            self._hooks[stage]()
+            await send({"type": f"lifespan.{stage}.complete"})
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = joined(scope["headers"])
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                body = await self._body(headers, receive)
+        except Gone:
+            return
+        except TimeoutError:
+            await _answer(scope, send, _TOO_SLOW)
+            return
+        path = scope["raw_path"].partition(b"?")[0].decode("latin-1")
+        query = scope["query_string"].decode("latin-1")
+        request = Request(scope["method"], path, query, headers, body)
+        if len(body) <= INLINE_BYTES and request.method == "POST" and "/predict" in path:
+            response = self._app(request)
+        else:
+            loop = asyncio.get_running_loop()
+            response = await loop.run_in_executor(self._threads, self._app, request)
+        await _answer(scope, send, response)
+
+    async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
+        if "content-length" not in headers and "transfer-encoding" not in headers:
+            return b""
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more and size <= self._max_body_bytes:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        return body[: self._max_body_bytes + 1]
+
+
+def joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by lower-case name; the values of one that came twice are joined by a comma."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in pairs:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
+
+
+async def _answer(scope: Scope, send: Send, response: Response) -> None:
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    if response.status not in (204, 304):
+        headers.append((b"content-length", str(len(response.body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    body = b"" if scope["method"] == "HEAD" else response.body
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,159 @@
+"""What no source file may do: run code from data, start a shell, or load training libraries at import."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MAY_UNPICKLE = "core/importing.py"  # the operator's explicit, local act
+TRAINING_LIBRARIES = {"sklearn", "scipy", "pandas", "joblib", "imblearn", "skl2onnx"}
+PROVIDERS = {"boto3", "botocore", "google", "azure", "flask", "functions_framework", "aws_lambda_powertools"}
+
+
+def _sources() -> list[str]:
+    folders = [ROOT / "core", ROOT / "scripts", *sorted(ROOT.glob("handlers_*"))]
+    return [str(path.relative_to(ROOT)) for folder in folders for path in sorted(folder.rglob("*.py"))]
+
+
+def _name(node: ast.expr) -> str:
+    """Return the dotted name of a call's function, as far as it is one."""
+    if isinstance(node, ast.Attribute):
+        return f"{_name(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+FORBIDDEN_IMPORTS = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "joblib.load", "yaml.load", "os.system", "os.popen", "__import__"}
+
+
+def violations(source: str) -> list[str]:
+    """Return the forbidden things that a source text does, one text each."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        found += [
+            f"import {name}"
+            for name in _imported(node)
+            if name.split(".")[0] in FORBIDDEN_IMPORTS or name in FORBIDDEN_CALLS
+        ]
+        if isinstance(node, ast.Call):
+            if _name(node.func) in FORBIDDEN_CALLS:
+                found.append(f"{_name(node.func)}() in line {node.lineno}")
+            found += [
+                f"{keyword.arg} in line {node.lineno}"
+                for keyword in node.keywords
+                if keyword.arg in {"shell", "allow_pickle"}
+                and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
+            ]
+    return found
+
+
+def module_level_imports(source: str) -> set[str]:
+    """Return the dotted names that importing this source imports (not what its functions import)."""
+
+    def walk(nodes: Iterable[ast.AST]) -> Iterator[str]:
+        for node in nodes:
+            yield from _imported(node)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                continue
+            if isinstance(node, ast.If) and _name(node.test).endswith("TYPE_CHECKING"):
+                continue
+            yield from walk(ast.iter_child_nodes(node))
+
+    return set(walk(ast.parse(source).body))
+
+
+def loaded_by(roots: Iterable[str]) -> dict[str, set[str]]:
+    """Return the top-level packages that each module loads, for all of our modules that `roots` load."""
+    found: dict[str, set[str]] = {}
+    waiting = list(roots)
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        names = module_level_imports((ROOT / path).read_text())
+        found[path] = {name.split(".")[0] for name in names}
+        ours = (part.replace(".", "/") + ".py" for name in names for part in (name, name.rpartition(".")[0]))
+        waiting += [path for path in ours if (ROOT / path).is_file()]
+    return found
+
+
+def all_imports(source: str) -> set[str]:
+    """Return the top-level packages that a source imports anywhere."""
+    return {name.split(".")[0] for node in ast.walk(ast.parse(source)) for name in _imported(node)}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import joblib\njoblib.load(f)",
+        "from joblib import load",
+        "eval('1')",
+        "exec(text)",
+        "import yaml\nyaml.load(f)",
+        "run('ls', shell=True)",
+        "run('ls', shell=flag)",
+        "numpy.load(f, allow_pickle=True)",
+        "def f():\n    from yaml import load",
+        "os.system('ls')",
+    ],
+)
+def test_the_rule_sees_a_planted_violation(line: str) -> None:
+    assert violations(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["numpy.load(f, allow_pickle=False)", "run(['ls'], shell=False)", "re.compile('x')", "joblib.Parallel()"],
+)
+def test_the_rule_lets_harmless_code_pass(line: str) -> None:
+    assert violations(line) == []
+
+
+def test_only_the_importer_runs_code_from_data() -> None:
+    found = {path: violations((ROOT / path).read_text()) for path in _sources() if path != MAY_UNPICKLE}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def test_importing_what_serves_and_what_starts_loads_no_training_library() -> None:
+    kinds = [path for path in _sources() if path.startswith(("core/features/", "core/estimators/"))]
+    commands = [path for path in _sources() if path.startswith(("scripts/cli", "scripts/commands/"))]
+    loaded = loaded_by(["core/app.py", "core/reader.py", "handlers_onprem/server.py", *kinds, *commands])
+    assert {path: names & TRAINING_LIBRARIES for path, names in loaded.items() if names & TRAINING_LIBRARIES} == {}
+
+
+def test_core_names_no_provider() -> None:
+    paths = [path for path in _sources() if path.startswith("core/")]
+    found = {path: all_imports((ROOT / path).read_text()) & PROVIDERS for path in paths}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_handlers_are_independent_of_each_other() -> None:
+    handlers = {path.name for path in ROOT.glob("handlers_*")}
+    paths = [path for path in _sources() if path.startswith("handlers_")]
+    found = {
+        path: all_imports((ROOT / path).read_text()) & (handlers - {path.split("/")[0]} | {"scripts", "tests"})
+        for path in paths
+    }
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_module_level_imports_sees_classes_and_branches_but_no_functions() -> None:
+    source = (
+        "import a\nif x:\n    import b\ntry:\n    import c\nexcept E:\n    import d\n"
+        "class K:\n    import e\n    def f(self):\n        import g\n"
+        "if TYPE_CHECKING:\n    import h\n"
+    )
+    assert module_level_imports(source) == {"a", "b", "c", "d", "e"}
