@@ -1,0 +1,100 @@
+"""What commands share: the store option, JSON and tables on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from core.registry import Registry
+
+    from core.config import Settings
+    from core.store import ObjectStore
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Progress = Callable[[str, int, int], None]
+
+
+def store_option(function: Function) -> Function:
+    """Add `--store URL` to a command."""
+    return click.option("--store", metavar="URL", help="Store URL or folder (default: POLYSKY_STORE).")(function)
+
+
+def json_option(function: Function) -> Function:
+    """Add `--json` to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(function)
+
+
+def read_settings(store: str | None) -> Settings:
+    """Return the settings of the environment, with the store that `--store` names."""
+    from core.config import Settings
+
+    return Settings.from_env({**os.environ, **({"POLYSKY_STORE": store} if store else {})})
+
+
+def find_store(store: str | None) -> ObjectStore:
+    """Return the store that `--store` or the environment names. Raises ConfigError."""
+    from core.local_store import open_store
+
+    return open_store(read_settings(store).store)
+
+
+def find_registry(store: ObjectStore) -> Registry:
+    """Return the registry of a store, acting as the person at this terminal."""
+    from core.registry import Registry
+
+    return Registry(store, clock=time.time, sleep=time.sleep, rng=random.Random(), actor=person())  # noqa: S311
+
+
+def person() -> str:
+    """Return who is at this terminal, for the log."""
+    try:
+        return f"cli:{getpass.getuser()}"[:64]
+    except (KeyError, OSError):
+        return "cli"
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value on stdout."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table for people."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, soft_wrap=True).print(table)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Yield a function (stage, done, total) that draws progress on stderr, if people look at it."""
+    if not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    parts = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*parts, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def report(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=stage, completed=done, total=total or None)
+
+        yield report
