@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.errors import IntegrityError
 from core.kinds import Block, Csr, Pairs, RowReader
-from core.links import link_matrix, link_row
+from core.links import LINKS, link_matrix, link_row
 from core.sparse import row_count, width_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Affine:
     """A scorer over w and b with a link; `binarize` turns x into x > 0 first (Bernoulli naive Bayes)."""
 
     def __init__(self, params: Mapping[str, Any], file: FlatFile, prefix: str) -> None:
+        if params["link"] not in LINKS:
+            raise IntegrityError("artifact has an unknown link")
         self._params = params
         self._file = file
         self._name = prefix + "w"

@@ -269,6 +269,7 @@ def load(columns: Sequence[Column], params: Mapping[str, Any], file: FlatFile, p
 
 def reference(block: TextBlock) -> Any:
     """Return scikit-learn's own transformer with this block's terms and weights: Batch → x."""
+    from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfTransformer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
@@ -282,6 +283,7 @@ def reference(block: TextBlock) -> Any:
     binary = FunctionTransformer(_presence if o["weighting"] == "binary" else None, accept_sparse=True)
     idf, norm = block._idf_vector(), None if o["norm"] == "none" else o["norm"]
     weigh = TfidfTransformer(norm=norm, use_idf=idf is not None, sublinear_tf=bool(o["sublinear_tf"]))
+    weigh.fit(csr_matrix((1, block.width)))
     if idf is not None:
         weigh.idf_ = idf
     texts = FunctionTransformer(lambda batch: batch.columns[column])
