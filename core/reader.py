@@ -1,0 +1,150 @@
+"""Reads objects on the predict path: of a folder with the standard library, of a cloud with obstore."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any, Protocol
+
+from core.errors import ConfigError, Denied, Missing, StoreError, Transient
+from core.folder import Folder, folder_path, reading
+from core.keys import is_key
+
+CLOUD_SCHEMES = ("s3", "gs", "az")
+_CONNECT_TIMEOUT = "2s"
+_READ_TIMEOUT = "10s"
+_RETRIES = 2
+_RETRY_TIMEOUT_S = 10
+
+
+class Reader(Protocol):
+    """Reads whole objects by key. Raises Missing, Denied, Transient and no others."""
+
+    def get(self, key: str) -> bytes:
+        """Return the object's bytes."""
+        ...
+
+    def buffer(self, key: str) -> bytes | mmap.mmap:
+        """Return the object's bytes, memory-mapped where the store is a file system."""
+        ...
+
+
+class _Found(Protocol):
+    @property
+    def data(self) -> bytes: ...
+
+
+class Source(Protocol):
+    """The one verb of an ObjectStore that a reader needs."""
+
+    def get(self, key: str) -> _Found:
+        """Return the object; its bytes are `data`."""
+        ...
+
+
+class LocalReader:
+    """Reads below a folder; links are not followed. Needs no write permission."""
+
+    __slots__ = ("_folder",)
+
+    def __init__(self, root: str) -> None:
+        self._folder = Folder(root)
+
+    def get(self, key: str) -> bytes:
+        """Return the object's bytes. Raises Missing, Denied, Transient."""
+        fd = self._folder.open(key)
+        try:
+            with open(fd, "rb", buffering=0) as file:
+                return file.read()
+        except OSError as error:
+            raise reading(error) from None
+
+    def buffer(self, key: str) -> bytes | mmap.mmap:
+        """Return the object mapped into memory, read-only. Raises Missing, Denied, Transient."""
+        fd = self._folder.open(key)
+        try:
+            if not os.fstat(fd).st_size:
+                return b""
+            return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise reading(error if isinstance(error, OSError) else OSError()) from None
+        finally:
+            os.close(fd)
+
+
+class StoreReader:
+    """Reads through any ObjectStore."""
+
+    __slots__ = ("_store",)
+
+    def __init__(self, store: Source) -> None:
+        self._store = store
+
+    def get(self, key: str) -> bytes:
+        """Return the object's bytes. Raises Missing, Denied, Transient."""
+        return self._store.get(key).data
+
+    def buffer(self, key: str) -> bytes:
+        """Return the object's bytes. Raises Missing, Denied, Transient."""
+        return self._store.get(key).data
+
+
+class ObstoreReader:
+    """Reads through an obstore store. The library's error texts name URLs and settings: they are not passed on."""
+
+    __slots__ = ("_obstore", "_store")
+
+    def __init__(self, store: Any) -> None:
+        import obstore
+
+        self._store = store
+        self._obstore = obstore
+
+    def get(self, key: str) -> bytes:
+        """Return the object's bytes. Raises Missing, Denied, Transient."""
+        if not is_key(key):
+            raise Missing("no object at this key")
+        try:
+            return bytes(self._obstore.get(self._store, key).bytes())
+        except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
+            raise _meaning(error, self._obstore.exceptions) from None
+
+    def buffer(self, key: str) -> bytes:
+        """Return the object's bytes. Raises Missing, Denied, Transient."""
+        return self.get(key)
+
+
+def open_reader(url: str) -> Reader:
+    """Return a reader of the store at `url`: a path, file://, s3://, gs:// or az://. Raises ConfigError."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme == "file":
+        return LocalReader(folder_path(url))
+    if scheme in CLOUD_SCHEMES and rest:
+        return ObstoreReader(_open_cloud(url))
+    raise ConfigError("POLYSKY_STORE must be a path or a file, s3, gs or az URL", setting="POLYSKY_STORE")
+
+
+def _open_cloud(url: str) -> Any:
+    from datetime import timedelta
+
+    from obstore.exceptions import BaseError
+    from obstore.store import from_url
+
+    try:
+        return from_url(
+            url,
+            client_options={"timeout": _READ_TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT},
+            retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_TIMEOUT_S)},
+        )
+    except (BaseError, ValueError, OSError):
+        message = "the store in POLYSKY_STORE cannot be opened: check the URL and the credentials"
+        raise ConfigError(message, setting="POLYSKY_STORE") from None
+
+
+def _meaning(error: Exception, kinds: Any) -> StoreError:
+    """Return what an obstore error means; a path it cannot parse names no object."""
+    if isinstance(error, FileNotFoundError | ValueError | kinds.NotFoundError | kinds.InvalidPathError):
+        return Missing("no object at this key")
+    if isinstance(error, PermissionError | kinds.PermissionDeniedError | kinds.UnauthenticatedError):
+        return Denied("the store refused")
+    return Transient("the store failed for now")
