@@ -27,6 +27,8 @@ class Settings(NamedTuple):
     public_docs: bool = False  # /docs and /openapi.json without a token
     token_ttl_s: float = 60.0  # how long a token's record is believed
     rate_per_s: float = 0.0  # requests per second and token; 0: no limit
+    cors_origins: tuple[str, ...] = ()  # origins that browsers may call from
+    max_upload_bytes: int = 64 << 20  # body of a data upload
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -54,6 +56,7 @@ _Rule = tuple[Callable[[str], Any], str]
 _INTEGER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -93,6 +96,13 @@ def _base_path(text: str) -> str:
     return text.rstrip("/")
 
 
+def _origins(text: str) -> tuple[str, ...]:
+    origins = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+        raise ValueError
+    return origins
+
+
 _RULES: dict[str, _Rule] = {
     "store": (_store, "a store URL or a folder"),
     "refresh_s": _decimal(0, 3600),
@@ -106,4 +116,6 @@ _RULES: dict[str, _Rule] = {
     "public_docs": (_switch, "true or false"),
     "token_ttl_s": _decimal(0, 3600),
     "rate_per_s": _decimal(0, 1_000_000),
+    "cors_origins": (_origins, "origins such as https://a.example, separated by commas"),
+    "max_upload_bytes": _integer(1024, 1 << 40),
 }
