@@ -45,8 +45,10 @@ def leaking_columns(dataset: Dataset, task: str) -> list[str]:
     half = sample.keys() % np.uint64(2) == 0
     if half.all() or not half.any():
         return []
-    y = _codes(sample.labels or []) if task == "classification" else np.asarray(sample.labels, np.float64)
-    judge = _gives_class if task == "classification" else _gives_target
+    y: NDArray[Any] = (
+        np.asarray(sample.labels, np.float64) if task == "regression" else _codes(sample.labels or [])
+    )
+    judge = _gives_target if task == "regression" else _gives_class
     names = []
     for column in sample.columns:
         if column.kind in ("number", "category") and judge(column, sample.batch.columns[column.name], y, half):
@@ -60,13 +62,13 @@ def _codes(cells: Sequence[Any]) -> Codes:
     return np.asarray([known.setdefault(cell, len(known)) for cell in cells], np.intp)
 
 
-def _gives_class(column: Column, cells: Any, y: Codes, half: NDArray[np.bool_]) -> bool:
+def _gives_class(column: Column, cells: Any, y: NDArray[Any], half: NDArray[np.bool_]) -> bool:
     share = np.bincount(y).max() / len(y)
     predict = _tree if column.kind == "number" else _majority
     x = np.asarray(cells, np.float64) if column.kind == "number" else _codes(cells)
     right = sum(int((predict(x[a], y[a], x[~a]) == y[~a]).sum()) for a in (half, ~half))
     accuracy = right / len(y)
-    return accuracy > ACCURACY and 1 - accuracy <= ERROR_KEPT * (1 - share)
+    return accuracy > ACCURACY and bool(1 - accuracy <= ERROR_KEPT * (1 - share))
 
 
 def _tree(x: NDArray[Any], y: Codes, unseen: NDArray[Any]) -> Codes:

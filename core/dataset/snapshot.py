@@ -38,7 +38,9 @@ def write_snapshot(dataset: Dataset) -> bytes:
         "format": FORMAT,
         "seed": dataset.seed,
         "columns": [[c.name, c.kind, c.width] for c in dataset.columns],
-        "shapes": {c.name: list(x.shape[1:]) for c in dataset.columns if _is_images(c, x := cells[c.name])},
+        "shapes": {
+            c.name: list(np.shape(cells[c.name])[1:]) for c in dataset.columns if _is_images(c, cells[c.name])
+        },
     }
     table = pa.table(arrays).replace_schema_metadata({_META: json.dumps(meta, sort_keys=True)})
     sink = io.BytesIO()
