@@ -7,6 +7,7 @@ multiprocess mode of prometheus_client); a process that died keeps its counts th
 from __future__ import annotations
 
 import glob
+import logging
 import math
 import os
 import sys
@@ -134,3 +135,12 @@ def write_line(line: str) -> None:
     """Write one line to stderr in one call, so that lines of several processes do not mix."""
     sys.stderr.write(line)
     sys.stderr.flush()
+
+
+class LineHandler(logging.Handler):
+    """Writes the records of the logging module as the same JSON lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        line = MemoryTelemetry(write_line, clock=lambda: record.created)
+        line.log("library", record.levelname.lower(), logger=record.name, message=record.getMessage())

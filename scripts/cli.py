@@ -36,7 +36,7 @@ class _Command(NamedTuple):
 COMMANDS: Mapping[str, _Command] = {
     "init": _Command("spec", "Write a model spec (TOML) that fits a data file."),
     "train": _Command("training", "Train, prove and publish a version from a spec and a data file."),
-    "evaluate": _Command("training", "Score a version on a labelled file."),
+    "evaluate": _Command("prediction", "Score a version on a labelled file."),
     "predict": _Command("prediction", "Predict the rows of a file."),
     "serve": _Command("serving", "Serve the store's models over HTTP and retrain from its uploads."),
     "worker": _Command("serving", "Run the waiting jobs once."),

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from core.registry import Registry
-
     from core.config import Settings
+    from core.registry import Registry
     from core.store import ObjectStore
+    from core.versions import Loaded
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Progress = Callable[[str, int, int], None]
@@ -53,6 +53,20 @@ def find_registry(store: ObjectStore) -> Registry:
     from core.registry import Registry
 
     return Registry(store, clock=time.time, sleep=time.sleep, rng=random.Random(), actor=person())  # noqa: S311
+
+
+def load_version(settings: Settings, model: str, ref: str) -> Loaded:
+    """Return the version that `ref` (version or alias) names, loaded and proved. Raises NotFound, Unavailable."""
+    from core.artifact import load
+    from core.inference import Predictor
+    from core.reader import open_reader
+    from core.telemetry import MemoryTelemetry
+    from core.versions import Timing
+
+    timing = Timing(time.time, time.perf_counter, random.random)
+    telemetry = MemoryTelemetry(lambda line: None, clock=time.time)
+    reader = open_reader(settings.store)
+    return Predictor(reader, load=load, telemetry=telemetry, timing=timing).resolve(model, ref)
 
 
 def person() -> str:

@@ -159,7 +159,7 @@ def verify(model: str, store: str | None) -> None:
 def collect(model: str, store: str | None) -> None:
     """Delete artifact bytes that the log proves nobody can need again."""
     swept = find_registry(find_store(store)).collect_garbage(model)
-    click.echo(f"{model}: {len(swept.deleted)} objects deleted")
+    click.echo(f"{model}: {len(swept.keys)} objects deleted, {_size(swept.size_bytes)}")
 
 
 def _tell_move(model: str, alias: str, moved: Alias, as_json: bool) -> None:

@@ -1,0 +1,139 @@
+"""The on-premises platform's entry points: the supervisor, the HTTP workers and the job worker.
+
+`python -m handlers_onprem.main server|jobs` are the supervisor's children; people use `polysky serve`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from core.config import Settings
+from core.errors import ConfigError
+from handlers_onprem.supervisor import Child, Supervisor, end_with_parent
+from handlers_onprem.telemetry import FOLDER_VARIABLE, SharedTelemetry, write_line
+
+HOST_VARIABLE, PORT_VARIABLE, WORKERS_VARIABLE = "POLYSKY_HOST", "POLYSKY_PORT", "POLYSKY_WORKERS"
+HEADER_TIMEOUT_MS = 10_000
+HEADER_BYTES = 64 * 1024
+STOP_S = 5
+
+
+def serve(settings: Settings, *, host: str, port: int, workers: int, env: Mapping[str, str]) -> None:
+    """Serve `settings.store` until SIGTERM or SIGINT: HTTP workers and one job worker, restarted when they crash.
+
+    Prints the URL on stdout once the port answers; port 0 is any free one. Raises ConfigError for a port in use.
+    """
+    port = _free_port(host, port)
+    folder = tempfile.mkdtemp(prefix="polysky-metrics-")
+    child_env = {
+        **env,
+        "POLYSKY_STORE": os.path.abspath(settings.store) if "://" not in settings.store else settings.store,
+        FOLDER_VARIABLE: folder,
+        HOST_VARIABLE: host,
+        PORT_VARIABLE: str(port),
+        WORKERS_VARIABLE: str(workers),
+    }
+    command = [sys.executable, "-m", "handlers_onprem.main"]
+    children = [Child("server", [*command, "server"]), Child("jobs", [*command, "jobs"])]
+    try:
+        telemetry = SharedTelemetry(write_line, folder)
+        supervisor = Supervisor(children, env=child_env, log=telemetry.log, grace_s=STOP_S + 3)
+        announce = threading.Thread(target=_announce, args=(host, port), daemon=True)
+        supervisor.run(ready=announce.start)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port(host: str, port: int) -> int:
+    """Return `port`, or a free one for 0. The workers share their port, so they would not notice a stranger."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}", port=port) from error
+        return int(probe.getsockname()[1])
+
+
+def _announce(host: str, port: int) -> None:
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.05)
+    name = f"[{host}]" if ":" in host else host
+    sys.stdout.write(f"serving on http://{name}:{port}\n")
+    sys.stdout.flush()
+
+
+def run_server() -> None:
+    """Run the HTTP workers until SIGTERM."""
+    import multiprocessing
+
+    from granian import Granian
+    from granian.constants import HTTPModes, Interfaces
+    from granian.http import HTTP1Settings
+    from granian.log import LogLevels
+
+    # not fork: workers are started again from a process with threads
+    multiprocessing.set_start_method("spawn")
+    end_with_parent()
+    Granian(
+        "handlers_onprem.main:build_http",
+        factory=True,
+        address=os.environ[HOST_VARIABLE],
+        port=int(os.environ[PORT_VARIABLE]),
+        workers=int(os.environ[WORKERS_VARIABLE]),
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS, max_buffer_size=HEADER_BYTES),
+        websockets=False,
+        respawn_failed_workers=True,
+        workers_kill_timeout=STOP_S,
+        log_level=LogLevels.warning,
+        log_dictconfig=_log_config(),
+    ).serve()
+
+
+def _log_config() -> dict[str, Any]:
+    handler = {"class": "handlers_onprem.telemetry.LineHandler"}
+    logger = {"handlers": ["lines"], "level": "WARNING", "propagate": False}
+    return {"handlers": {"lines": handler}, "loggers": {"_granian": logger}, "formatters": {}}
+
+
+def build_http() -> Any:
+    """Return the ASGI application of one worker process, from the environment."""
+    from core.app import build_app
+    from core.local_store import open_store
+    from core.reader import open_reader
+    from core.web import Request
+    from handlers_onprem.server import Server
+
+    settings = Settings.from_env(os.environ)
+    telemetry = SharedTelemetry(write_line, os.environ[FOLDER_VARIABLE])
+    app = build_app(settings, open_reader(settings.store), telemetry=telemetry, store=open_store(settings.store))
+    end_with_parent()
+
+    def warm() -> None:
+        threading.Thread(target=app, args=(Request("GET", "/health/ready"),), daemon=True).start()
+
+    return Server(app, max_body_bytes=settings.max_body_bytes, on_start=warm)
+
+
+def main() -> None:
+    """Run what the first argument names."""
+    {"server": run_server}[sys.argv[1]]()
+
+
+if __name__ == "__main__":
+    main()
