@@ -127,7 +127,13 @@ def build_http() -> Any:
     def warm() -> None:
         threading.Thread(target=app, args=(Request("GET", "/health/ready"),), daemon=True).start()
 
-    return Server(app, max_body_bytes=settings.max_body_bytes, on_start=warm)
+    return Server(
+        app,
+        max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
+        inline="://" not in settings.store,  # a look at a distant store must not stop the event loop
+        on_start=warm,
+    )
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,9 +14,10 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-BODY_TIMEOUT_S = 30.0
+BODY_TIMEOUT_S, UPLOAD_TIMEOUT_S = 30.0, 300.0
+UPLOADS = 4  # how many a process reads at a time
 THREADS = 4
-INLINE_BYTES = 8192  # a predict body up to this size is answered on the event loop: no thread is that fast
+INLINE_BYTES = 8192  # a prediction up to this size is answered on the event loop: no thread is that fast
 
 _TOO_SLOW = Response(408, (("Content-Type", "text/plain"), ("Connection", "close")), b"the body came too slowly\n")
 
@@ -28,7 +29,8 @@ class Gone(Exception):
 class Server:
     """An ASGI application around `app`. Slow clients wait on the event loop and hold no thread.
 
-    At most `max_body_bytes` + 1 bytes of a body are read: core refuses what is longer, whatever the headers say.
+    Of a body at most one byte more than its limit is read: core refuses what is longer, whatever the headers say.
+    Data uploads have a limit of their own, if the caller shows a credential at all; a few are taken at a time.
     """
 
     def __init__(
@@ -36,12 +38,17 @@ class Server:
         app: App,
         *,
         max_body_bytes: int,
+        max_upload_bytes: int = 0,
+        inline: bool = True,
         body_timeout_s: float = BODY_TIMEOUT_S,
         on_start: Callable[[], None] = lambda: None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._max_upload_bytes = max(max_upload_bytes, max_body_bytes)
+        self._uploads = asyncio.Semaphore(UPLOADS)
+        self._inline_bytes = INLINE_BYTES if inline else -1
         self._body_timeout_s = body_timeout_s
         self._hooks = {"startup": on_start, "shutdown": on_stop}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
@@ -62,38 +69,46 @@ class Server:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = joined(scope["headers"])
+        path = scope["raw_path"].partition(b"?")[0].decode("latin-1")
         try:
-            async with asyncio.timeout(self._body_timeout_s):
-                body = await self._body(headers, receive)
+            body = await self._body(path, headers, receive)
         except Gone:
             return
         except TimeoutError:
             await _answer(scope, send, _TOO_SLOW)
             return
-        path = scope["raw_path"].partition(b"?")[0].decode("latin-1")
         query = scope["query_string"].decode("latin-1")
         request = Request(scope["method"], path, query, headers, body)
-        if len(body) <= INLINE_BYTES and request.method == "POST" and "/predict" in path:
+        if len(body) <= self._inline_bytes and request.method == "POST" and "/predict" in path:
             response = self._app(request)
         else:
             loop = asyncio.get_running_loop()
             response = await loop.run_in_executor(self._threads, self._app, request)
         await _answer(scope, send, response)
 
-    async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
+    async def _body(self, path: str, headers: Mapping[str, str], receive: Receive) -> bytes:
+        """Return the body, cut after one byte too many. Raises Gone, TimeoutError."""
         if "content-length" not in headers and "transfer-encoding" not in headers:
             return b""
-        parts: list[bytes] = []
-        size, more = 0, True
-        while more and size <= self._max_body_bytes:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Gone
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            more = message.get("more_body", False)
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        return body[: self._max_body_bytes + 1]
+        if "/retrain" not in path or not ("authorization" in headers or "x-api-key" in headers):
+            async with asyncio.timeout(self._body_timeout_s):
+                return await _read(receive, self._max_body_bytes)
+        async with self._uploads, asyncio.timeout(UPLOAD_TIMEOUT_S):
+            return await _read(receive, self._max_upload_bytes)
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more and size <= limit:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        more = message.get("more_body", False)
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    return body if size <= limit else body[: limit + 1]
 
 
 def joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

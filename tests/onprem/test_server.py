@@ -110,6 +110,20 @@ def test_no_more_than_the_limit_and_one_byte_is_handed_on() -> None:
     assert (len(done.body), done.read) == (101, 2)
 
 
+def test_uploads_have_their_own_limit_if_a_credential_is_shown() -> None:
+    parts = [body(b"x" * 60, more=True), body(b"x" * 60, more=True), body(b"x" * 60)]
+    headers = [(b"content-length", b"180")]
+    app = server(max_upload_bytes=1000)
+    stranger = Exchange(app, list(parts), raw_path=b"/retrain/m", headers=headers)
+    assert len(stranger.body) == 101
+    caller = Exchange(app, list(parts), raw_path=b"/retrain/m", headers=[*headers, (b"x-api-key", b"t")])
+    assert len(caller.body) == 180
+
+
+def test_nothing_is_answered_on_the_event_loop_when_the_store_is_far() -> None:
+    assert Exchange(server(inline=False), [body(b"0123456789")]).headers[b"x-thread"] != b"MainThread"
+
+
 def test_a_client_that_stalls_in_its_body_is_answered_408() -> None:
     done = Exchange(server(body_timeout_s=0.05), [body(b"0123", more=True)])
     assert (done.status, done.headers[b"connection"]) == (408, b"close")
