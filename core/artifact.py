@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from core.kinds import Sections
 
 FORMAT_VERSION = 1
-GOLDEN_ROWS = 4
+GOLDEN_ROWS = 2
 _GOLDEN_BYTES = 256 << 10
 
 

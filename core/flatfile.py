@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAGIC = b"POLYSKY1"
-PAGE_BITS = 13
+PAGE_BITS = 12
 PAGE = 1 << PAGE_BITS
 ALIGN = 64
 MAX_HEADER = 16 << 20
