@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,16 @@ MIN_SLICE_ROWS = 30
 MAX_SLICES = 50
 RESAMPLES = 400
 CHUNK_ROWS = 2048
+
+
+class Labelled(Protocol):
+    """Rows with their labels (a Dataset)."""
+
+    @property
+    def batch(self) -> Batch: ...
+
+    @property
+    def labels(self) -> Any: ...
 
 
 def predict_all(model: Model, batch: Batch) -> Predictions:
@@ -266,3 +276,12 @@ HIGHER_IS_BETTER: Mapping[str, bool] = {
 def headline(metrics: Metrics) -> dict[str, Any]:
     """Return the short form for a log entry: the figures and the count, without intervals and tables."""
     return {name: value for name, value in metrics.items() if name == "n" or name in HIGHER_IS_BETTER}
+
+
+def evaluate_on(model: Model, data: Labelled) -> Metrics:
+    """Return the metrics of a model on labelled rows, sliced by its category columns."""
+    slices = {c.name: data.batch.columns[c.name] for c in model.schema.columns if c.kind == "category"}
+    found = predict_all(model, data.batch)
+    if model.task == "regression" and found.values is None:
+        found = found._replace(values=[])
+    return evaluate(found, data.labels, classes=model.classes, slices=slices)

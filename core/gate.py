@@ -78,7 +78,7 @@ def decide(
     if value is None:
         failures.append(f"{metric} is not defined on the {challenger.get('n', 0)} holdout rows")
         return GateVerdict(False, tuple(failures), metric, None)
-    bars = list(_bars(gate, metric, champion, recent, anchor))
+    bars = _bars(gate, metric, champion, recent, anchor)
     drop = _allowance(gate, metric, int(challenger.get("n", 0)))
     compared: dict[str, Any] = {"max_drop": drop}
     for bar in bars:
@@ -121,12 +121,16 @@ def _bars(
     sign = 1.0 if HIGHER_IS_BETTER[metric] else -1.0
     known = [r for r in recent[-gate.last_n :] if metric in r.metrics] if gate.last_n else []
     best = max(known, key=lambda r: sign * r.metrics[metric], default=None)
-    rivals = (("champion", champion, 1.0), ("recent", best, 1.0), ("anchor", anchor, ANCHOR_DROPS))
-    return [
-        _Bar(role, rival.version, metric, rival.metrics[metric], drops)
-        for role, rival, drops in rivals
-        if rival is not None and metric in rival.metrics
-    ]
+    bars: list[_Bar] = []
+    for role, rival, drops in (
+        ("champion", champion, 1.0),
+        ("recent", best, 1.0),
+        ("anchor", anchor, ANCHOR_DROPS),
+    ):
+        seen = {bar.version for bar in bars}
+        if rival is not None and metric in rival.metrics and rival.version not in seen:
+            bars.append(_Bar(role, rival.version, metric, rival.metrics[metric], drops))
+    return bars
 
 
 def _allowance(gate: GateSpec, metric: str, n: int) -> float:
