@@ -194,6 +194,8 @@ class Categories(Cells):
 
     def convert(self, cell: Any) -> str | None:
         """Return the category of a cell."""
+        if isinstance(cell, str) and cell in self._known:
+            return self._known[cell]
         value = self.category(cell)
         if value is not None and self._allowed and value not in self._allowed:
             raise Refused(f"must be one of the {len(self._allowed)} values that the spec lists")

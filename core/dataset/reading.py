@@ -55,8 +55,9 @@ class _Reading:
         self.n_rows = 0
         missing = frozenset(spec.data.missing)
         files = (source.images, limits)
+        columns = spec.columns if need_label else [column._replace(values=()) for column in spec.columns]
         self._builders: dict[str, Builder] = {
-            column.name: _builder(column, self._problems, missing, files) for column in spec.columns
+            column.name: _builder(column, self._problems, missing, files) for column in columns
         }
         self._labels: Classes | Numbers | None = None
         if need_label:
@@ -82,7 +83,7 @@ class _Reading:
         if problems.total and not self._may_set_aside():
             raise problems.rejection()
         if self._source.open_end() and _is_cut(labels, spec):
-            raise DataRejected("truncated", "the last line has no line end and a class of its own; it may be cut")
+            raise DataRejected("truncated", "the last line has no line end and the start of a class; it was cut")
         batch = Batch(self.n_rows, {name: builder.finish() for name, builder in self._builders.items()})
         dataset = Dataset(
             spec.columns, batch, labels, seed=spec.split.seed, quarantined=tuple(problems.shown),
@@ -99,10 +100,11 @@ class _Reading:
 
 
 def _is_cut(labels: Sequence[object] | None, spec: ModelSpec) -> bool:
-    """Whether the class of the last row is found in no other row."""
+    """Whether the class of the last row is found in no other row and is the start of another class."""
     if not labels or spec.task != "classification":
         return False
-    return len(labels) > 1 and labels[-1] not in labels[:-1]
+    others = set(labels[:-1])
+    return labels[-1] not in others and any(str(other).startswith(str(labels[-1])) for other in others)
 
 
 def _builder(
