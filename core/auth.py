@@ -22,6 +22,7 @@ MAX_CREDENTIAL_CHARS = 4096
 MAX_TTL_S = 60.0  # a revoked token is refused within this time
 STALE_S = 600.0  # a record is believed for this long while the store is down
 RETRY_S = 5.0  # how long a failed read of a record is not tried again
+CLOCK_SLACK_S = 5.0  # a clock that goes back by more makes every record old
 MAX_RECORDS = 4096
 FAILURES = 20.0  # failed credentials in a burst, and how many of them per second after that
 FAILURES_PER_S = 5.0
@@ -145,13 +146,21 @@ class Getter(Protocol):
 
 
 class _Known(NamedTuple):
-    """What was last read of one kid; `principal` is None if it is absent, revoked or not well formed."""
+    """What was last read of one kid; `principal` is None if it is absent, revoked or not well formed.
+
+    From `due` on one caller reads it again, from `until` on the others wait for that.
+    """
 
     read_at: float
-    tried_at: float
-    digest: bytes
-    expires: float | None
-    principal: Principal | None
+    due: float
+    until: float
+    digest: bytes = b""
+    expires: float | None = None
+    principal: Principal | None = None
+
+    def is_before(self, limit: float, now: float) -> bool:
+        """Tell whether `limit` is still to come; after a clock that went back nothing is."""
+        return now < limit and now >= self.read_at - CLOCK_SLACK_S
 
 
 class Verifier:
@@ -164,7 +173,6 @@ class Verifier:
         self._reader = reader
         self._clock = clock
         self._ttl_s = min(ttl_s, MAX_TTL_S)
-        self._soft_s = 0.75 * self._ttl_s  # from here on one caller reads again, the others do not wait
         self._rate = rate_per_s
         self._lock = allocate_lock()
         self._reading = allocate_lock()
@@ -182,7 +190,7 @@ class Verifier:
             raise Unauthorized("the token is not well formed", reason="malformed")
         kid, now = parsed[1], self._clock()
         known = self._known.get(kid)
-        if known is None or not 0.0 <= now - known.tried_at < self._soft_s:
+        if known is None or not known.is_before(known.due, now):
             known = self._refresh(kid, token, now)
         principal = known.principal
         digest = sha256(token.encode("ascii")).digest()
@@ -219,11 +227,9 @@ class Verifier:
         if wait:
             raise RateLimited("too many failed credentials", retry_after_s=wait, reason="flood")
         before = self._known.get(kid)
-        fresh_enough = before is not None and 0.0 <= now - before.tried_at < self._ttl_s
-        if before is not None and not self._reading.acquire(blocking=not fresh_enough):
+        wait_for_it = before is None or not before.is_before(before.until, now)
+        if not self._reading.acquire(blocking=wait_for_it) and before is not None:
             return before
-        if before is None:
-            self._reading.acquire()
         try:
             return self._reread(kid, now)
         finally:
@@ -231,7 +237,7 @@ class Verifier:
 
     def _reread(self, kid: str, now: float) -> _Known:
         known = self._known.get(kid)
-        if known is None or not 0.0 <= now - known.tried_at < self._soft_s:
+        if known is None or not known.is_before(known.due, now):
             known = self._read(kid, known, now)
             with self._lock:
                 self._remember(kid, known)
@@ -239,13 +245,14 @@ class Verifier:
 
     def _read(self, kid: str, before: _Known | None, now: float) -> _Known:
         try:
-            return self._fetch(kid, now, warm=before is not None)
+            found = self._fetch(kid, now, warm=before is not None)
         except Missing:
-            return _Known(now, now, b"", None, None)
+            found = _Known(now, now, now)
         except StoreError as error:
             if before is None or not 0.0 <= now - before.read_at < STALE_S:
                 raise Unavailable("tokens cannot be checked now", retry_after_s=RETRY_S) from error
-            return before._replace(tried_at=now - self._ttl_s + RETRY_S)
+            return before._replace(due=now + RETRY_S, until=now + RETRY_S)
+        return found._replace(due=now + 0.75 * self._ttl_s, until=now + self._ttl_s)
 
     def _fetch(self, kid: str, now: float, *, warm: bool) -> _Known:
         """Read the record; once warm also the revocation mark.
@@ -254,9 +261,7 @@ class Verifier:
         for a cold start, and the mark catches a revocation that was cut half-way.
         """
         record = _parse(self._reader.get(record_key(kid)))
-        if warm and self._is_marked(kid):
-            return _Known(now, now, b"", None, None)
-        return _known(kid, record, now)
+        return _Known(now, now, now) if warm and self._is_marked(kid) else _known(kid, record, now)
 
     def _is_marked(self, kid: str) -> bool:
         try:
@@ -295,7 +300,7 @@ def _known(kid: str, record: Mapping[str, Any], now: float) -> _Known:
         and not record.get("revoked")
     )
     if not sound:
-        return _Known(now, now, b"", None, None)
+        return _Known(now, now, now)
     scope = None if models is None else frozenset(models)
     principal = Principal(kid, str(role), str(record.get("label") or kid), ROLES[str(role)], scope)
-    return _Known(now, now, bytes.fromhex(str(digest)), expires, principal)
+    return _Known(now, now, now, bytes.fromhex(str(digest)), expires, principal)

@@ -10,6 +10,7 @@ from core.errors import MalformedBody
 
 MAX_DEPTH = 64
 MAX_INTEGER_DIGITS = 308  # what a 64-bit float can hold
+_PREFIX = 4096  # what nests deep to do harm does so early
 _WHITESPACE = " \t\r\n"
 # every byte but brackets is dropped, and both kinds of bracket become one
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
@@ -26,7 +27,9 @@ def loads(body: bytes, max_depth: int = MAX_DEPTH) -> Any:
         text = body.decode("utf-8").strip(_WHITESPACE)
     except UnicodeDecodeError as error:
         raise MalformedBody(f"body is not UTF-8 at byte {error.start}", position=error.start) from None
-    if body.count(b"[") + body.count(b"{") > max_depth and _deeper(body, max_depth):
+    if body.count(b"[") + body.count(b"{") > max_depth and (
+        _deeper(body[:_PREFIX], max_depth) or _deeper(body, max_depth)
+    ):
         raise MalformedBody(f"body is nested deeper than {max_depth} levels", limit=max_depth)
     try:
         value, end = _scan(text, 0)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from core.errors import CoreError, IntegrityError, Unavailable
+from core.errors import CoreError, Denied, IntegrityError, Transient, Unavailable
 from core.keys import alias_key, is_name
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ class Versions:
     ) -> list[Loaded]:
         """Return those of the splits that load and prove sound; `held` is in memory already.
 
-        With `whole` every page has been checked. What is left out has been counted and logged.
+        With `whole` every page has been checked. What is left out has been counted and logged. Raises
+        Transient and Denied: a store that fails for now says nothing about a version.
         """
         kept = list(held)
         found = []
@@ -94,6 +95,8 @@ class Versions:
                 found.append(self._one(model, split, kept, whole=whole))
             except IntegrityError as error:
                 self.condemn(model, split, error)
+            except (Transient, Denied):
+                raise
             except (CoreError, ImportError, MemoryError) as error:
                 facts = {"model": model, "version": split.version, "kind": type(error).__name__}
                 self._telemetry.log("alert", "error", alert="version_not_loaded", **facts)

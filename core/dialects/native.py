@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 IMAGES = ("image/png", "image/jpeg")
 CSV = "text/csv"
+MAX_AXES = 8
 _EXTRAS = frozenset({"model", "version", "id", "params", "parameters"})
 _TENSOR = {"name", "datatype", "shape", "data"}
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
@@ -268,8 +269,8 @@ def _tensors(items: Sequence[Any], schema: Schema, limit: int) -> Sequence[Row]:
 
 def _tensor(item: Mapping[str, Any], limit: int) -> list[Any]:
     shape, flat = item["shape"], _flat(item["data"])
-    if not isinstance(shape, list) or not shape or not all(type(axis) is int and axis >= 0 for axis in shape):
-        raise MalformedBody("shape must be a list of whole numbers")
+    if not isinstance(shape, list) or not 1 <= len(shape) <= MAX_AXES or not all(map(_is_axis, shape)):
+        raise MalformedBody(f"shape must be a list of 1 to {MAX_AXES} whole numbers")
     _check_count(shape[0], limit)
     width, rest = divmod(len(flat), shape[0])
     expected = 1
@@ -279,6 +280,10 @@ def _tensor(item: Mapping[str, Any], limit: int) -> list[Any]:
         text = "data does not fill the shape"
         raise InvalidInput(text, (Problem(text, item["name"][:64]),))
     return flat if width == 1 else [flat[low : low + width] for low in range(0, len(flat), width)]
+
+
+def _is_axis(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 31
 
 
 def _flat(data: Any) -> list[Any]:
