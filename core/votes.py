@@ -1,0 +1,227 @@
+"""Votes of a forest for one row by bit masks, for forests whose leaves each stand for one class.
+
+Every leaf of a group of trees has a bit. For a feature, sorted thresholds cut the line into buckets, and a
+bucket's mask has the bits of all leaves that a value in it does not rule out. The masks of all features ANDed
+leave one bit a tree, so counting the bits of a class counts its votes. (Related to QuickScorer, Lucchese et al.
+2015, which ANDs one mask for each false split; here each feature costs one bisection and one AND.)
+
+Bits are ordered by class. A leaf of mixed classes has its bit behind them all; a row that reaches one is left
+to the tree walk. In the file a mask is XORed with the one before it and a feature's masks are deflated together.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from core.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from core.flatfile import FlatFile
+    from core.kinds import Sections
+
+MAX_MASK_BYTES = 8 << 20  # of one model, in memory
+MAX_STEPS = 256  # bisections for one row
+MAX_MIXED = 0.02  # share of leaves of mixed classes
+GROUPS = (1, 2, 4, 8)
+PIECE_BYTES = 1 << 20  # of masks prepared by one call, about a millisecond
+
+
+class Flat(NamedTuple):
+    """The trees of a forest as numpy arrays, children after parents, a right child behind its left sibling."""
+
+    feature: Any  # int32, -1: leaf
+    child: Any  # int32
+    threshold: Any  # float32
+    outcome: Any  # int32, a class, negative if mixed
+    roots: Any  # int32, shape (n_trees + 1,), the last one is the number of nodes
+
+
+def masks(trees: Flat, n_classes: int) -> Sections:
+    """Return the sections of the masks; none if they would be too large, too slow or of no use."""
+    import numpy as np
+
+    leaves = trees.feature < 0
+    if (trees.outcome[leaves] < 0).mean() > MAX_MIXED:
+        return {}
+    for count in GROUPS:
+        cuts = np.linspace(0, len(trees.roots) - 1, count + 1).round().astype(int)
+        groups = [_group(trees, int(a), int(b)) for a, b in pairwise(cuts) if a < b]
+        if sum(_steps(group) for group in groups) > MAX_STEPS:
+            return {}
+        if sum(_size(group) for group in groups) <= MAX_MASK_BYTES:
+            return _sections(groups, n_classes)
+    return {}
+
+
+def _group(trees: Flat, first: int, last: int) -> Flat:
+    """Return trees first..last-1 with indices from 0."""
+    start, stop = int(trees.roots[first]), int(trees.roots[last])
+    cut = slice(start, stop)
+    roots = trees.roots[first : last + 1] - start
+    return Flat(trees.feature[cut], trees.child[cut] - start, trees.threshold[cut], trees.outcome[cut], roots)
+
+
+def _cells(group: Flat) -> Any:
+    """Return the distinct (feature, threshold) of the splits, sorted, as a structured array."""
+    import numpy as np
+
+    inner = group.feature >= 0
+    cells = np.empty(int(inner.sum()), [("feature", "<i4"), ("threshold", "<f4")])
+    cells["feature"], cells["threshold"] = group.feature[inner], group.threshold[inner]
+    return np.unique(cells)
+
+
+def _steps(group: Flat) -> int:
+    return len(set(group.feature.tolist()) - {-1})
+
+
+def _size(group: Flat) -> int:
+    return (len(_cells(group)) + _steps(group)) * (-(-int((group.feature < 0).sum()) // 8))
+
+
+def _sections(groups: Sequence[Flat], n_classes: int) -> Sections:
+    import numpy as np
+
+    index: list[tuple[int, ...]] = []
+    bits, thresholds, blobs = [], [], []
+    at = 0
+    for number, group in enumerate(groups):
+        cells = _cells(group)
+        first, last = _ranges(group)
+        order, counts = _bit_order(group, first, n_classes)
+        bits.append(counts)
+        thresholds.append(cells["threshold"])
+        for feature in np.unique(cells["feature"]):
+            cuts = cells["threshold"][cells["feature"] == feature]
+            blob = _deflated(_alive(group, int(feature), cuts, (first, last))[:, order])
+            index.append((number, int(feature), len(cuts), at, len(blob)))
+            blobs.append(blob)
+            at += len(blob)
+    return {
+        "mask_index": np.array(index, np.int32).reshape(-1, 5),
+        "mask_bits": np.array(bits, np.int32),
+        "mask_cuts": np.concatenate(thresholds),
+        "masks": b"".join(blobs),
+    }
+
+
+def _ranges(group: Flat) -> tuple[Any, Any]:
+    """Return for each node the first leaf below it and the one behind its last, leaves in depth-first order."""
+    import numpy as np
+
+    n = len(group.feature)
+    count, first = np.ones(n, np.int64), np.zeros(n, np.int64)
+    inner = np.flatnonzero(group.feature >= 0)
+    for node in inner[::-1]:
+        count[node] = count[group.child[node]] + count[group.child[node] + 1]
+    first[group.roots[:-1]] = np.concatenate([[0], np.cumsum(count[group.roots[:-1]])[:-1]])
+    for node in inner:
+        left = group.child[node]
+        first[left], first[left + 1] = first[node], first[node] + count[left]
+    return first, first + count
+
+
+def _alive(group: Flat, feature: int, cuts: Any, ranges: tuple[Any, Any]) -> Any:
+    """Return whether a value in a bucket leaves a leaf possible, bool of shape (n_cuts + 1, n_leaves)."""
+    import numpy as np
+
+    first, last = ranges
+    alive = np.ones((len(cuts) + 1, int((group.feature < 0).sum())), bool)
+    for node in np.flatnonzero(group.feature == feature):
+        left, bucket = group.child[node], int(np.searchsorted(cuts, group.threshold[node])) + 1
+        alive[:bucket, first[left + 1] : last[left + 1]] = False
+        alive[bucket:, first[left] : last[left]] = False
+    return alive
+
+
+def _bit_order(group: Flat, first: Any, n_classes: int) -> tuple[Any, Any]:
+    """Return the leaves (in depth-first order) by class, and how many each class has; mixed ones last."""
+    import numpy as np
+
+    leaves = np.flatnonzero(group.feature < 0)
+    kinds = np.empty(len(leaves), np.int64)
+    outcome = group.outcome[leaves]
+    kinds[first[leaves]] = np.where(outcome < 0, n_classes, outcome)
+    return np.argsort(kinds, kind="stable"), np.bincount(kinds, minlength=n_classes + 1)
+
+
+def _deflated(alive: Any) -> bytes:
+    import numpy as np
+
+    packed = np.packbits(alive, axis=1, bitorder="little")
+    packed[1:] ^= packed[:-1].copy()
+    return zlib.compress(packed.tobytes(), 6)
+
+
+class Ballot:
+    """Counts the votes of one row, once all masks are in memory."""
+
+    def __init__(self, file: FlatFile, prefix: str) -> None:
+        self._file, self._prefix = file, prefix
+        self._steps: list[list[tuple[int, Sequence[float], list[int]]]] = []  # per group: feature, cuts, masks
+        self._segments: list[tuple[int, tuple[tuple[int, int], ...]]] = []  # per group: all bits, then a class's
+        self._pieces = self._prepare()
+
+    def advance(self) -> bool:
+        """Read a piece of the masks; return whether all are there."""
+        return next(self._pieces, True)
+
+    def counts(self, x: Sequence[float]) -> list[int] | None:
+        """Return the votes for each class, or None for a row that reaches a leaf of mixed classes.
+
+        x holds no NaN.
+        """
+        total: list[int] | None = None
+        for steps, (every, segments) in zip(self._steps, self._segments, strict=True):
+            left = every
+            for feature, cuts, buckets in steps:
+                left &= buckets[bisect_left(cuts, x[feature])]
+            counts = []
+            for mask, bits in segments:
+                counts.append((left & mask).bit_count())
+                left >>= bits
+            if left:
+                return None
+            total = counts if total is None else [a + b for a, b in zip(total, counts, strict=True)]
+        return total
+
+    def _prepare(self) -> Iterator[bool]:
+        file, prefix = self._file, self._prefix
+        bits, index = file.rows(prefix + "mask_bits"), file.rows(prefix + "mask_index")
+        cuts, blobs = file.slice_reader(prefix + "mask_cuts"), file.slice_reader(prefix + "masks")
+        widths = [bits(group) for group in range(file.section(prefix + "mask_bits").shape[0])]
+        self._segments = [_segments(width) for width in widths]
+        self._steps = [[] for _ in widths]
+        cut = done = 0
+        for entry in range(file.section(prefix + "mask_index").shape[0]):
+            group, feature, count, at, size = index(entry)
+            thresholds = struct.unpack(f"<{count}f", cuts(cut * 4, (cut + count) * 4))
+            masks = _inflated(blobs(at, at + size), count + 1, (sum(widths[group]) + 7) // 8)
+            self._steps[group].append((feature, thresholds, masks))
+            cut += count
+            done += (count + 1) * sum(widths[group]) // 8
+            if done >= PIECE_BYTES:
+                done = 0
+                yield False
+
+
+def _segments(widths: Sequence[int]) -> tuple[int, tuple[tuple[int, int], ...]]:
+    """Return the mask of all bits, and (mask, number) of each class's bits; mixed leaves have the last width."""
+    return (1 << sum(widths)) - 1, tuple(((1 << n) - 1, n) for n in widths[:-1])
+
+
+def _inflated(blob: bytes, count: int, size: int) -> list[int]:
+    """Return `count` masks of `size` bytes each."""
+    raw = zlib.decompressobj().decompress(blob, count * size)
+    if len(raw) != count * size:
+        raise IntegrityError("the masks of a forest are not as long as they should be")
+    found, mask = [], 0
+    for low in range(0, len(raw), size):
+        mask ^= int.from_bytes(raw[low : low + size], "little")
+        found.append(mask)
+    return found
