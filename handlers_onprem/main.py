@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from core.config import Settings
 from core.errors import ConfigError
@@ -136,9 +137,33 @@ def build_http() -> Any:
     )
 
 
+def run_jobs() -> None:
+    """Run the job worker until SIGTERM."""
+    from core.local_store import open_store
+    from core.worker import build_worker
+    from handlers_onprem.watch import be_nice, give_up_leases, sole_worker, watch
+
+    end_with_parent()
+    be_nice()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+    settings = Settings.from_env(os.environ)
+    telemetry = SharedTelemetry(write_line, os.environ[FOLDER_VARIABLE])
+    worker = build_worker(settings, open_store(settings.store), telemetry=telemetry, n_jobs=os.cpu_count() or 1)
+    with sole_worker(settings.store):
+        if "://" not in settings.store:
+            give_up_leases(worker.shop.registry, now=time.time())
+        watch(worker, telemetry)
+
+
+def _exit(number: int, frame: object) -> NoReturn:
+    """End the process, a running job too: every step of a job may be cut off, and the next start takes it up."""
+    raise SystemExit(0)
+
+
 def main() -> None:
     """Run what the first argument names."""
-    {"server": run_server}[sys.argv[1]]()
+    {"server": run_server, "jobs": run_jobs}[sys.argv[1]]()
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ def joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 
 async def _answer(scope: Scope, send: Send, response: Response) -> None:
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
-    if response.status not in (204, 304):
+    if response.status not in (204, 304) and (response.body or scope["method"] != "HEAD"):
         headers.append((b"content-length", str(len(response.body)).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     body = b"" if scope["method"] == "HEAD" else response.body

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from scripts.console import read_settings, store_option
+from scripts.console import find_store, json_option, print_json, print_table, read_settings, store_option
 
 
 @click.command("serve")
@@ -35,3 +35,29 @@ def serve_command(*, store: str | None, host: str, port: int, workers: int) -> N
     from handlers_onprem.main import serve
 
     serve(read_settings(store), host=host, port=port, workers=workers, env=os.environ)
+
+
+@click.command("worker")
+@store_option
+@json_option
+def worker_command(store: str | None, as_json: bool) -> None:
+    """Do the jobs that wait, once: uploads, requests, versions without a verdict."""
+    import time
+
+    from core.errors import Conflict
+    from core.telemetry import MemoryTelemetry
+    from core.worker import build_worker
+    from handlers_onprem.telemetry import write_line
+    from handlers_onprem.watch import sole_worker
+
+    settings = read_settings(store)
+    telemetry = MemoryTelemetry(write_line, clock=time.time)
+    with sole_worker(settings.store, wait=False) as sole:
+        if not sole:
+            raise Conflict("another worker does the jobs of this store")
+        found = build_worker(settings, find_store(store), telemetry=telemetry, n_jobs=os.cpu_count() or 1).tick()
+    if as_json:
+        print_json([outcome._asdict() for outcome in found])
+        return
+    rows = [(o.model, o.job_id, o.status, o.version, o.reason) for o in found]
+    print_table(("model", "job", "status", "version", "why"), rows)

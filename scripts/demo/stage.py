@@ -117,6 +117,9 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()
+        finally:
+            if self._process.stdout is not None:
+                self._process.stdout.close()
 
     def ask(
         self,

@@ -99,7 +99,9 @@ def test_the_answer_carries_its_length() -> None:
     assert (done.status, done.headers[b"content-length"], done.body) == (200, b"10", b"0123456789")
 
 
-def test_head_gets_the_headers_of_get_and_no_body() -> None:
+def test_head_gets_no_body_and_no_false_length() -> None:
+    done = Exchange(server(lambda request: Response(200)), [], method="HEAD", headers=[])
+    assert (done.headers, done.body) == ({}, b"")
     done = Exchange(server(), [], method="HEAD", headers=[])
     assert (done.headers[b"content-length"], done.body) == (b"7", b"")
 
