@@ -10,9 +10,9 @@ from functools import cache
 from typing import Any
 
 from core.app import build_app
-from core.artifact import export
+from core.artifact import export, load
 from core.config import Settings
-from core.flatfile import FlatFile
+from core.flatfile import PAGE, FlatFile
 from core.jobs import Pending, claim, source_id
 from core.reader import StoreReader
 from core.registry import Registry
@@ -170,3 +170,25 @@ def body_of(response: Response) -> Any:
 def header(response: Response, name: str) -> str | None:
     """Return a header of an answer."""
     return next((value for key, value in response.headers if key.lower() == name.lower()), None)
+
+
+@cache
+def wide_model() -> bytes:
+    """Return the artifact of a text classifier that fills many pages."""
+    rng = random.Random(3)
+    words = [f"w{number}x" for number in range(4000)]
+    texts = [" ".join(rng.sample(words, 20)) for _ in range(400)]
+    made, _, _ = draft([Column("text", "text")], Batch(400, {"text": texts}), [f"c{i % 3}" for i in range(400)])
+    return export(made)
+
+
+def damaged(data: bytes, *, unread: bool = False) -> bytes:
+    """Return an artifact with one byte changed: the last, or one that neither load nor golden replay reads."""
+    changed = bytearray(data)
+    position = len(data) - 1
+    if unread:
+        model = load(data)
+        model.replay()
+        position = len(data) - int(model.file.header["data_size"]) + model.file._seen.index(0) * PAGE
+    changed[position] ^= 0x40
+    return bytes(changed)
