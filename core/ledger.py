@@ -34,6 +34,7 @@ from core.store import ObjectStore
 CHECKPOINT_EVERY = 64
 MAX_ENTRY_BYTES = 1 << 20
 _TRIES = 5
+_READS = 3
 _RACES = 64
 _CHECKPOINTS_TRIED = 8
 _FORMAT = 1
@@ -135,13 +136,14 @@ class Ledger:
         except Missing:
             return None
 
-    def _take(self, body: bytes) -> None:
+    def _take(self, body: bytes | None) -> None:
         """Fold the next entry; one that does not fit is read again, lest the reply was cut."""
         n = self._state.head + 1
-        if not self._folded(body):
-            again = self._read(log_key(self._model, n))
-            if again is None or not self._folded(again):
-                self._corrupt(n)
+        for _ in range(_READS):
+            if body is not None and self._folded(body):
+                return
+            body = self._read(log_key(self._model, n))
+        self._corrupt(n)
 
     def _folded(self, body: bytes) -> bool:
         try:

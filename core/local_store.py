@@ -50,7 +50,7 @@ class LocalStore:
     def get(self, key: str, token: str | None = None) -> Blob:
         """Return the object; with `token`, only that generation. Raises Missing, Stale, Denied, Transient."""
         with self._pinned(key, token) as (fd, entry):
-            data = b"".join(_chunks(fd))
+            data = b"".join(_chunks(fd, entry.size))
         return Blob(data, entry.token)
 
     def head(self, key: str) -> Entry:
@@ -64,7 +64,7 @@ class LocalStore:
     def fetch(self, key: str, target: BinaryIO, token: str | None = None) -> Entry:
         """Stream one generation of the object into `target`. Raises as get; Transient if it changed meanwhile."""
         with self._pinned(key, token) as (fd, entry):
-            for chunk in _chunks(fd):
+            for chunk in _chunks(fd, entry.size):
                 target.write(chunk)
         return entry
 
@@ -248,8 +248,10 @@ def _changed(token: str | None) -> StoreError:
     return Transient(message) if token is None else Stale(message)
 
 
-def _chunks(fd: int) -> Iterator[bytes]:
-    while chunk := os.read(fd, _CHUNK):
+def _chunks(fd: int, size: int) -> Iterator[bytes]:
+    """Yield the first `size` bytes: a file that keeps growing must not keep its reader."""
+    while size > 0 and (chunk := os.read(fd, min(size, _CHUNK))):
+        size -= len(chunk)
         yield chunk
 
 

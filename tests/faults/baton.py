@@ -1,0 +1,40 @@
+"""One actor runs at a time; which one goes on after each store call is drawn from a seed."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterable
+
+
+class Baton:
+    """Actors call `step` before each store call and `leave` when they end."""
+
+    def __init__(self, rng: random.Random, actors: Iterable[int]) -> None:
+        self._rng = rng
+        self._alive = set(actors)
+        self._ready: set[int] = set()
+        self._turn: int | None = None
+        self._changed = threading.Condition()
+
+    def step(self, me: int) -> None:
+        """Wait until it is this actor's turn."""
+        with self._changed:
+            self._ready.add(me)
+            self._pass_on()
+            self._changed.wait_for(lambda: self._turn == me)
+            self._ready.discard(me)
+            self._turn = None
+
+    def leave(self, me: int) -> None:
+        """Take the actor out of the game."""
+        with self._changed:
+            self._alive.discard(me)
+            self._ready.discard(me)
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Draw the next actor once everybody who is alive stands at a store call."""
+        if self._turn is None and self._ready and self._ready == self._alive:
+            self._turn = self._rng.choice(sorted(self._ready))
+            self._changed.notify_all()

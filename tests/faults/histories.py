@@ -1,0 +1,267 @@
+"""Random histories of the registry under faults: several actors, one store, crashes, then a clean recovery."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from core import jobs
+from core.errors import CoreError
+from core.inbox import batch_of, pending
+from core.registry import Registry
+from core.store import MemoryStore, ObjectStore
+from tests.faults.auditor import Violation, audit
+from tests.faults.baton import Baton
+from tests.faults.fault_store import Crash, FaultStore, LateWrites, Plan, Recorder
+
+MODEL = "m"
+UPLOADS = [f"uploads/{MODEL}/{name}.csv" for name in "abc"]
+MakeRegistry = Callable[..., Registry]
+
+
+class Setting(NamedTuple):
+    """How to play: the store under test, the registry under test, how many actors and turns."""
+
+    make_store: Callable[[], ObjectStore] = MemoryStore
+    make_registry: MakeRegistry = Registry
+    actors: int = 3
+    turns: int = 8
+    rates: tuple[float, ...] = (0.05, 0.15, 0.4)
+
+
+class Actor:
+    """One process: its own registry, its own skewed clock, and what it was told had worked."""
+
+    def __init__(self, registry: Registry, rng: random.Random, clock: Callable[[], float]) -> None:
+        self.registry = registry
+        self.rng = rng
+        self.clock = clock
+        self.acked: list[str] = []
+        self.claimed: list[tuple[str, int]] = []
+        self.refused: Counter[str] = Counter()
+
+    def play(self, turns: int) -> None:
+        """Do some of everything; refusals and outages are part of the game."""
+        rest = [self.move, self.roll_back, self.retire, self.collect, self.repair, self.upload]
+        acts = [self.work, self.work, self.work, self.upload, *rest]
+        for turn in range(turns):
+            try:
+                self.rng.choice(acts)(turn)
+            except CoreError as error:
+                self.refused[type(error).__name__] += 1
+
+    def work(self, turn: int) -> None:
+        """Take up one run of whatever is pending."""
+        found = pending(self.registry, now=self.clock(), min_age_s=0.0)
+        if found:
+            self.run(self.rng.choice(batch_of(found)))
+
+    def run(self, items: Sequence[jobs.Pending]) -> None:
+        """Bring one run to its end."""
+        first = items[0]
+        if first.todo in ("park", "reject"):
+            jobs.settle(self.registry, first)
+        elif first.todo == "gate":
+            assert first.version is not None
+            self.gate(first.src, first.version)
+        else:
+            held = jobs.claim(self.registry, items, now=self.clock(), lease_s=15.0)
+            if held is not None:
+                self.claimed += [(item.src, item.attempt) for item in held.items]
+                self.train(held)
+
+    def train(self, held: jobs.Claim) -> None:
+        """Publish, or reject, or fail."""
+        drawn = self.rng.random()
+        if drawn < 0.1:
+            jobs.reject(self.registry, held, "schema", problems=[{"message": "no label"}])
+            self.acked.append(held.op_id("reject"))
+            return
+        if drawn < 0.2:
+            jobs.fail(self.registry, held, "timeout", retry_at=self.clock())
+            return
+        name = f"{held.src} {held.attempt} {self.registry.actor}".encode()
+        put = self.registry.put_artifact
+        key, digest = put(MODEL, held.src, held.attempt, b"model " + name)
+        parts = [dict(zip(("key", "sha256"), put(MODEL, held.src, held.attempt, b"data " + name), strict=True))]
+        parts += self.known_parts()
+        version = "v-" + held.src[:12]
+        self.registry.publish(
+            MODEL,
+            src=held.src,
+            attempt=held.attempt,
+            version=version,
+            manifest_sha256=digest,
+            artifact_key=key,
+            size=10,
+            metrics={"accuracy": 0.9},
+            parts=parts,
+            covers=held.covers,
+            op_id=held.op_id("publish"),
+        )
+        self.acked.append(held.op_id("publish"))
+        self.gate(held.src, version)
+
+    def known_parts(self) -> list[dict[str, Any]]:
+        """Return the data of an earlier version, as a union of known data and upload needs them."""
+        versions = self.registry.state(MODEL).versions
+        live = sorted(name for name, version in versions.items() if version.retired is None)
+        return [dict(part) for part in versions[self.rng.choice(live)].parts] if live else []
+
+    def gate(self, src: str, version: str) -> None:
+        """Let the version take production."""
+        self.registry.move(MODEL, "production", version, op_id=f"{src}.gate", gate={"passed": True})
+        self.acked.append(f"{src}.gate")
+
+    def move(self, turn: int) -> None:
+        """Move an alias by hand, from the revision that was seen."""
+        state = self.registry.state(MODEL)
+        if state.versions:
+            name = self.rng.choice(["production", "staging"])
+            rev = state.aliases[name].rev if name in state.aliases else 0
+            version = self.rng.choice(sorted(state.versions))
+            op_id = f"{self.registry.actor}.{turn}.move"
+            done = self.registry.move(MODEL, name, version, expect_rev=rev, op_id=op_id)
+            if done.rev != rev + 1:
+                raise Violation("a move was acknowledged with another revision")
+            self.acked.append(op_id)
+
+    def roll_back(self, turn: int) -> None:
+        """Undo the last move of production."""
+        op_id = f"{self.registry.actor}.{turn}.rollback"
+        self.registry.rollback(MODEL, op_id=op_id)
+        self.acked.append(op_id)
+
+    def retire(self, turn: int) -> None:
+        """Retire any version."""
+        versions = self.registry.state(MODEL).versions
+        if versions:
+            op_id = f"{self.registry.actor}.{turn}.retire"
+            self.registry.retire(MODEL, self.rng.choice(sorted(versions)), op_id=op_id)
+            self.acked.append(op_id)
+
+    def collect(self, turn: int) -> None:
+        """Collect garbage, without any grace."""
+        self.registry.collect_garbage(MODEL, reader_grace_s=-1e9)
+
+    def repair(self, turn: int) -> None:
+        """Mend the alias documents."""
+        self.registry.repair_aliases(MODEL)
+
+    def upload(self, turn: int) -> None:
+        """Upload something again, or take it away."""
+        key = self.rng.choice(UPLOADS)
+        if self.rng.random() < 0.8:
+            self.registry.store.put(key, f"{self.registry.actor} {turn}".encode())
+        else:
+            self.registry.store.delete(key)
+
+
+DEFAULT = Setting()
+
+
+def run(seed: int, setting: Setting = DEFAULT) -> Counter[str]:
+    """Play one history and judge it, twice: after the faults and after the recovery. Raises Violation."""
+    rng = random.Random(seed)
+    store = Recorder(setting.make_store())
+    for key in UPLOADS:
+        store.put(key, b"first")
+    late, baton, clock = LateWrites(rng), Baton(rng, range(setting.actors)), [1000.0]
+    actors = [_actor(me, setting, store, late, baton, rng, clock) for me in range(setting.actors)]
+    crashes = _play(actors, setting.turns, baton)
+    late.land_all()
+    acked = [op_id for actor in actors for op_id in actor.acked]
+    claimed = [pair for actor in actors for pair in actor.claimed]
+    audit(store, MODEL, acked=acked, claimed=claimed, documents=store.documents)
+    _recover(setting, store, clock)
+    facts = audit(store, MODEL, acked=acked, claimed=claimed, documents=store.documents)
+    _no_orphans(store, facts)
+    told: Counter[str] = sum((actor.refused for actor in actors), Counter())
+    told.update(facts["outcome"].values(), crashes=crashes, acked=len(acked), retired=len(facts["retired"]))
+    told.update(rollbacks=facts["rollbacks"], covered=facts["covered"])
+    return told
+
+
+def _actor(
+    me: int,
+    setting: Setting,
+    store: Recorder,
+    late: LateWrites,
+    baton: Baton,
+    rng: random.Random,
+    clock: list[float],
+) -> Actor:
+    plan = Plan(rng.choice(setting.rates), rng.randrange(1, 300), rng.random() < 0.5)
+    faulty = FaultStore(store, plan, rng=rng, late=late, turn=lambda: baton.step(me))
+    skew = rng.choice([0.0, 0.0, -3600.0, 3600.0])
+
+    def now() -> float:
+        clock[0] += rng.random() * 3
+        return clock[0] + skew
+
+    registry = setting.make_registry(
+        faulty, clock=now, sleep=lambda _: None, rng=random.Random(rng.random()), actor=f"w{me}"
+    )
+    return Actor(registry, rng, now)
+
+
+def _play(actors: list[Actor], turns: int, baton: Baton) -> int:
+    """Let all actors play at once; return how many crashed. An error that is nobody's plan is raised."""
+    crashed: list[int] = []
+    broken: list[Exception] = []
+
+    def live(me: int) -> None:
+        try:
+            baton.step(me)
+            actors[me].play(turns)
+        except Crash:
+            crashed.append(me)
+        except Exception as error:  # noqa: BLE001 - raised again below, in the main thread
+            broken.append(error)
+        finally:
+            baton.leave(me)
+
+    threads = [threading.Thread(target=live, args=(me,)) for me in range(len(actors))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if broken:
+        raise broken[0]
+    return len(crashed)
+
+
+def _recover(setting: Setting, store: Recorder, clock: list[float]) -> None:
+    """A clean process must be able to finish everything: I10."""
+    clock[0] += 20_000.0
+    rng = random.Random(0)
+    registry = setting.make_registry(store, clock=lambda: clock[0], sleep=lambda _: None, rng=rng, actor="clean")
+    actor = Actor(registry, rng, lambda: clock[0])
+    for _ in range(30):
+        found = pending(registry, now=clock[0], min_age_s=0.0)
+        if not found:
+            break
+        for items in batch_of(found):
+            actor.run(items)
+        clock[0] += 100.0
+    else:
+        raise Violation("I10 work is left that nobody can finish")
+    state = registry.state(MODEL)
+    live = sorted(name for name, version in state.versions.items() if version.retired is None)
+    if live:
+        registry.move(MODEL, "production", live[0], op_id="clean.move")
+    registry.repair_aliases(MODEL)
+    registry.collect_garbage(MODEL, reader_grace_s=-1e9)
+    if registry.verify_log(MODEL) is not None:
+        raise Violation("I2 the log does not verify")
+
+
+def _no_orphans(store: Recorder, facts: dict[str, Any]) -> None:
+    entries = [entry for name, entry in facts["versions"].items() if name not in facts["retired"]]
+    needed = {entry["artifact_key"] for entry in entries} | {p["key"] for entry in entries for p in entry["parts"]}
+    left = {entry.key for entry in store.list(f"reg/{MODEL}/art/")}
+    for key in left - needed:
+        raise Violation(f"orphan {key} was not collected")
