@@ -10,7 +10,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from core import inbox, jobs
 from core.building import Builder
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from core.store import ObjectStore
     from core.telemetry import Telemetry
 
+T = TypeVar("T")
 INBOXES = ("uploads/", "jobs/")
 ACTOR = "system:worker"
 TIDY_S = 3600.0
@@ -95,7 +97,9 @@ class Worker:
         if not event.key.startswith(INBOXES) or jobs.parse_key(event.key) is None:
             return self._ignored(event)
         try:
-            item = inbox.pending_at(self.shop.registry, event.key, now=self.shop.clock(), token=event.token)
+            item = self._look(
+                lambda: inbox.pending_at(self.shop.registry, event.key, now=self.shop.clock(), token=event.token)
+            )
             if item is None:
                 return self._nothing_to_do(event)
             outcomes = self._run(self._together(item), deadline)
@@ -113,9 +117,7 @@ class Worker:
         """
         now = self.shop.clock()
         try:
-            found = inbox.pending(
-                self.shop.registry, now=now, min_age_s=self._min_age_s, memo=self._memo, on_broken=self._broken
-            )
+            found = self._look(partial(self._pending, memo=self._memo, on_broken=self._broken))
         except StoreError as error:
             raise Unavailable("the store does not answer", retry_after_s=RETRY_S) from error
         outcomes = [outcome for run in inbox.batch_of(found) for outcome in self._run(run, deadline)]
@@ -155,13 +157,18 @@ class Worker:
         except Missing:
             return None
 
+    def _look(self, action: Callable[[], T]) -> T:
+        """Return what `action` reads, again after Transient."""
+        return self.shop.shelf.backoff.call(action)
+
+    def _pending(self, **options: Any) -> list[Pending]:
+        return inbox.pending(self.shop.registry, now=self.shop.clock(), min_age_s=self._min_age_s, **options)
+
     def _together(self, item: Pending) -> tuple[Pending, ...]:
         """Return the run that the item belongs to: all new uploads of its model are trained on at once."""
         if item.todo != "train" or item.kind != "upload" or item.attempt > 1:
             return (item,)
-        found = inbox.pending(
-            self.shop.registry, now=self.shop.clock(), min_age_s=self._min_age_s, model=item.model, memo=Memo()
-        )
+        found = self._look(partial(self._pending, model=item.model))
         others = [other for other in found if other.src != item.src]
         return next(run for run in inbox.batch_of([item, *others]) if item in run)
 
