@@ -43,9 +43,13 @@ def read_settings(store: str | None) -> Settings:
 
 def find_store(store: str | None) -> ObjectStore:
     """Return the store that `--store` or the environment names. Raises ConfigError."""
+    from core.errors import ConfigError
     from core.local_store import open_store
 
-    return open_store(read_settings(store).store)
+    found = open_store(read_settings(store).store)
+    if os.path.exists(found.root) and not os.path.isdir(found.root):
+        raise ConfigError("the store is a file where a folder should be")
+    return found
 
 
 def find_registry(store: ObjectStore) -> Registry:

@@ -102,6 +102,7 @@ def promote(*, model: str, version: str, alias: str, reason: str, store: str | N
 def rollback(*, model: str, to: str | None, reason: str, store: str | None, as_json: bool) -> None:
     """Put production back to the version before. Servers follow within seconds."""
     registry = find_registry(find_store(store))
+    registry.versions(model)  # names an unknown model as such
     moved = registry.rollback(model, to=to, op_id=_op_id(), role="operator", reason=reason)
     _tell_move(model, PRODUCTION, moved, as_json)
 
@@ -143,10 +144,10 @@ def retire(*, model: str, version: str, reason: str, store: str | None) -> None:
 def verify(model: str, store: str | None) -> None:
     """Check a model's log from end to end, and mend alias documents that lag behind it."""
     registry = find_registry(find_store(store))
-    registry.versions(model)  # names an unknown model as such
     bad = registry.verify_log(model)
     if bad is not None:
         raise IntegrityError(f"{model}: the log is broken at entry {bad}", entry=bad)
+    registry.versions(model)  # names an unknown model as such
     mended = registry.repair_aliases(model)
     click.echo(f"{model}: {registry.state(model).head + 1} log entries are sound")
     if mended:

@@ -192,6 +192,15 @@ def test_a_body_over_the_limit_is_refused(live: Live, framing: bytes) -> None:
     assert raw(live, lines, body).startswith(b"HTTP/1.1 413 ")
 
 
+def test_an_endless_head_is_cut_off(live: Live) -> None:
+    fields = [b"X-%d: %s" % (index, b"a" * 10_000) for index in range(100)]
+    answer = b""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        answer = raw(live, [b"GET /health HTTP/1.1", *fields])
+    assert not answer.startswith(b"HTTP/1.1 2")
+    assert live.ask("GET", "/health").status == 200
+
+
 def test_clients_that_stall_do_not_stop_the_others(live: Live) -> None:
     host, port = urlsplit(live.server.url).netloc.split(":")
     head = b"POST /predict/mood HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
