@@ -295,16 +295,21 @@ class Worker:
         self._telemetry.log("alert", "error", alert="log_broken", model=model, detail=error.message)
 
     def _tidy(self) -> None:
-        """Repair alias documents and collect dead bytes, as far as the store lets us."""
+        """Repair alias documents and collect dead bytes, as far as store and logs let us."""
         try:
-            for model in self.shop.registry.models():
-                mended = self.shop.registry.repair_aliases(model)
-                swept = self.shop.registry.collect_garbage(model)
-                facts: dict[str, Any] = {"model": model, "mended": len(mended), "removed": len(swept.keys)}
-                if mended or swept.keys:
-                    self._telemetry.log("tidied", **facts)
+            models = self.shop.registry.models()
         except CoreError as error:
             self._telemetry.log("tidy_failed", "warning", reason=why(error))
+            return
+        for model in models:
+            try:
+                mended = self.shop.registry.repair_aliases(model)
+                swept = self.shop.registry.collect_garbage(model)
+            except CoreError as error:
+                self._telemetry.log("tidy_failed", "warning", model=model, reason=why(error))
+            else:
+                if mended or swept.keys:
+                    self._telemetry.log("tidied", model=model, mended=len(mended), removed=len(swept.keys))
 
 
 def _about(item: Pending, status: str, **facts: Any) -> Outcome:
