@@ -83,6 +83,13 @@ class Live(NamedTuple):
         with ThreadPoolExecutor(4) as pool:
             return set(pool.map(lambda _: self.version(), range(24)))
 
+    def settled(self) -> str:
+        """Return the version in production, once every worker answers with it."""
+        versions = self.ask("GET", "/models/mood/versions").json()["versions"]
+        serving = next(str(item["version"]) for item in versions if "production" in item["aliases"])
+        until(lambda: self.everywhere() == {serving}, 5)
+        return serving
+
     def job(self, path: str) -> dict[str, Any]:
         """Return the job once it has its outcome."""
         found: dict[str, Any] = {}
@@ -225,7 +232,7 @@ def test_an_upload_delivered_five_times_makes_one_version_that_serves_everywhere
 
 
 def test_a_file_copied_into_the_store_is_learnt_from(live: Live) -> None:
-    before = live.version()
+    before = live.settled()
     (live.folder / "more.csv").write_text(rows(2000, 40))
     inbox = live.store / "uploads" / "mood"
     inbox.mkdir(parents=True, exist_ok=True)
@@ -234,7 +241,7 @@ def test_a_file_copied_into_the_store_is_learnt_from(live: Live) -> None:
 
 
 def test_a_worse_version_stays_in_staging_with_the_reason(live: Live) -> None:
-    serving = live.version()
+    serving = live.settled()
     wrong = rows(3000, 400, labels=("sad", "glad")).encode()
     accepted = live.ask("POST", "/retrain/mood", wrong, kind="text/csv")
     job = live.job(accepted.json()["status_url"])
@@ -243,7 +250,7 @@ def test_a_worse_version_stays_in_staging_with_the_reason(live: Live) -> None:
 
 
 def test_a_rollback_is_seen_by_every_worker_within_five_seconds(live: Live) -> None:
-    serving = live.version()
+    serving = live.settled()
     moved = live.ask("POST", "/models/mood/rollback", {"reason": "test"})
     assert moved.status == 200
     target = moved.json()["splits"][0]["version"]
@@ -277,7 +284,7 @@ def test_a_killed_worker_is_replaced_and_its_counts_stay(live: Live) -> None:
 
 
 def test_a_killed_job_worker_is_replaced_and_takes_up_the_work(live: Live) -> None:
-    before = live.version()
+    before = live.settled()
     killed = live.pid("jobs")
     os.kill(killed, signal.SIGKILL)
     live.ask("POST", "/retrain/mood", rows(4000, 40).encode(), kind="text/csv")
