@@ -64,8 +64,7 @@ class Builder:
         snapshots = tuple(_snapshots(rows))
         golden = rows.holdout.batch.take(range(min(GOLDEN_ROWS, rows.holdout.n_rows)))
         trial = artifact.load(artifact.export(trained.draft({}, golden)))
-        bound = parity.EXACT if getattr(trial.scorer, "exact", True) else parity.SINGLE
-        proof = parity.prove(trial, trained.reference, rows.holdout.batch, bound=bound)
+        proof = parity.prove(trial, trained.reference, rows.holdout.batch, bound=parity.bound_of(trial))
         self.check()
         metrics = evaluation.evaluate_on(trial, rows.holdout)
         facts = {

@@ -24,6 +24,12 @@ MAX_SINGLE_ROWS = 200
 MAX_BATCH_ROWS = 4096
 
 
+def bound_of(model: Model) -> float:
+    """Return the bound that a model's estimator promises: its own, or that of the precision of its arrays."""
+    scorer: Any = model.scorer
+    return float(getattr(scorer, "bound", EXACT if getattr(scorer, "exact", True) else SINGLE))
+
+
 def prove(
     model: Model, reference: Callable[[Batch], Predictions], batch: Batch, *, bound: float
 ) -> dict[str, Any]:

@@ -183,7 +183,9 @@ class FeatureStep(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def transform(self, x: Array) -> Any:
         """Return x of the rows numbered in `x`, shape (n, 1)."""
         parts = self.rows.parts(self.overlay, self.fitted_on_, np.asarray(x)[:, 0])
-        return beside(parts, dense=self.dense)
+        joined = beside(parts, dense=self.dense)
+        self.dense_ = not sparse.issparse(joined)
+        return joined
 
 
 class EstimatorStep(BaseEstimator):  # type: ignore[misc]

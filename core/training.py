@@ -19,7 +19,7 @@ from core.artifact import Draft
 from core.errors import CoreError, DataRejected, FitFailed
 from core.kinds import Block, estimator_kind, feature_kind
 from core.model import Predictions
-from core.pipeline import Rows, assemble, beside, overlaid, takes_sparse
+from core.pipeline import Rows, assemble, beside, overlaid
 from core.schema import Batch, Column, Schema
 from core.spec import ModelSpec
 
@@ -47,7 +47,7 @@ class Data(Protocol):
 class TrainedModel:
     """Fitted features and a fitted scikit-learn estimator, with what happened on the way.
 
-    `overlay` and `params` are what the search chose. `facts` is deterministic: no times, no paths.
+    `dense` tells whether x was an array in training. `facts` is deterministic: no times, no paths.
     """
 
     spec: ModelSpec
@@ -60,8 +60,9 @@ class TrainedModel:
 
     def reference(self, batch: Batch) -> Predictions:
         """Return scikit-learn's answers, with scikit-learn's own transformers where a feature kind offers one."""
-        parts = [_reference(kind, block, batch) for kind, block in self.blocks]
-        return answers(self.estimator, beside(parts, dense=self.dense), self.classes)
+        with _ONE_FIT, _limited(1):
+            parts = [_reference(kind, block, batch) for kind, block in self.blocks]
+            return answers(self.estimator, beside(parts, dense=self.dense), self.classes)
 
     def draft(self, facts: Mapping[str, Any], golden: Batch) -> Draft:
         """Return what an artifact is made of. Raises FitFailed if the estimator's kind cannot carry it."""
@@ -127,7 +128,7 @@ def train(
         "warnings": noted,
     }
     schema = Schema(tuple(_column(overlaid(c, found.overlay), data.batch) for c in spec.columns))
-    return TrainedModel(spec, schema, classes, tuple(features.blocks_), estimator, not takes_sparse(spec), facts)
+    return TrainedModel(spec, schema, classes, tuple(features.blocks_), estimator, features.dense_, facts)
 
 
 def _fit(
@@ -215,11 +216,12 @@ def _guarded() -> Iterator[None]:
 
 @contextmanager
 def _limited(n_jobs: int) -> Iterator[None]:
-    """Run joblib on `n_jobs` threads and BLAS on one: the order of its sums must not hang on the machine."""
+    """Run joblib and OpenMP on `n_jobs` threads, BLAS on one: the order of its sums must not hang on theirs."""
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
-    with threadpool_limits(1, user_api="blas"), parallel_config(backend="threading", n_jobs=n_jobs):
+    limits = {"blas": 1, "openmp": n_jobs}
+    with threadpool_limits(limits), parallel_config(backend="threading", n_jobs=n_jobs):
         yield
 
 
