@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 GOLDEN_ROWS = 2
+GOLDEN_CHARS = 64  # of a text: enough terms to prove a model, few enough pages to read at a cold start
 _GOLDEN_BYTES = 256 << 10
 
 
@@ -47,7 +48,7 @@ def export(draft: Draft) -> bytes:
     for position, (_, block) in enumerate(draft.blocks):
         sections |= {f"{position}/{name}": item for name, item in block.sections().items()}
     header = _header(draft)
-    rows = golden_rows(draft.golden)
+    rows = golden_rows(draft.schema, draft.golden)
     trial = load(flatfile.write(header, sections))
     outputs = trial.predict(trial.schema.batch(rows)).outputs()
     golden = json.dumps({"rows": rows, "outputs": outputs}, separators=(",", ":"), allow_nan=False)
@@ -70,12 +71,17 @@ def _header(draft: Draft) -> dict[str, Any]:
     }
 
 
-def golden_rows(batch: Batch) -> list[dict[str, Any]]:
-    """Return the first rows in JSON form: as many of GOLDEN_ROWS as fit the size cap, at least one."""
+def golden_rows(schema: Schema, batch: Batch) -> list[dict[str, Any]]:
+    """Return the first rows in JSON form: as many of GOLDEN_ROWS as fit the size cap, at least one.
+
+    Texts are cut to GOLDEN_CHARS.
+    """
+    texts = {column.name for column in schema.columns if column.kind == "text"}
     rows: list[dict[str, Any]] = []
     size = 0
     for index in range(min(batch.n_rows, GOLDEN_ROWS)):
-        row = {name: _plain(value) for name, value in batch.row(index).items()}
+        cells = batch.row(index).items()
+        row = {name: value[:GOLDEN_CHARS] if name in texts else _plain(value) for name, value in cells}
         size += len(json.dumps(row))
         if rows and size > _GOLDEN_BYTES:
             break

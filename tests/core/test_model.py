@@ -15,7 +15,7 @@ from core import artifact, flatfile
 from core.errors import IntegrityError
 from core.flatfile import FlatFile
 from core.kinds import estimator_kind, feature_kind
-from core.schema import Batch, Column
+from core.schema import Batch, Column, Schema
 from tests.core.models import LABELS, TEXTS, draft, text_artifact, text_batch
 
 
@@ -93,8 +93,11 @@ def test_a_damaged_page_is_found_when_it_is_first_used() -> None:
 
 
 def test_golden_rows_are_kept_within_their_size() -> None:
-    large = Batch(3, {"text": ["x" * 200_000, "y" * 200_000, "z"]})
-    assert len(artifact.golden_rows(large)) == 1
+    wide = Batch(3, {"v": [[0.5] * 50_000] * 3})
+    assert len(artifact.golden_rows(Schema((Column("v", "vector", width=50_000),)), wide)) == 1
+    long = Batch(1, {"text": ["x" * 500], "brand": ["y" * 500]})
+    (row,) = artifact.golden_rows(Schema((Column("text", "text"), Column("brand", "category"))), long)
+    assert (len(row["text"]), len(row["brand"])) == (artifact.GOLDEN_CHARS, 500)
 
 
 def test_entries_of_every_kind_have_a_json_form() -> None:
@@ -109,7 +112,7 @@ def test_entries_of_every_kind_have_a_json_form() -> None:
             "tuple": [(1.0,)],
         },
     )
-    (row,) = artifact.golden_rows(batch)
+    (row,) = artifact.golden_rows(Schema(()), batch)
     json.dumps(row, allow_nan=False)
     assert row["number"] is None
     assert row["vector"] == [1.5, 2.0]
