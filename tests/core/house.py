@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -17,7 +18,7 @@ from core.jobs import Pending, claim, source_id
 from core.reader import StoreReader
 from core.registry import Registry
 from core.schema import Batch, Column
-from core.store import MemoryStore
+from core.store import Blob, MemoryStore
 from core.telemetry import MemoryTelemetry
 from core.tokens import create_token
 from core.web import Request, Response
@@ -67,12 +68,28 @@ def version_id(number: int) -> str:
     return f"v-{number:012x}"
 
 
+class Spy(MemoryStore):
+    """A store that notes the keys it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[str] = []
+        self.delay_s = 0.0
+
+    def get(self, key: str, token: str | None = None) -> Blob:
+        self.keys.append(key)
+        time.sleep(self.delay_s)
+        return super().get(key, token)
+
+
 class House:
     """The application, its store, and what it logged."""
 
-    def __init__(self, *, control: bool = True, reader: Any = None, seed: int = 0, **settings: Any) -> None:
+    def __init__(
+        self, *, control: bool = True, store: MemoryStore | None = None, seed: int = 0, **settings: Any
+    ) -> None:
         self.clock = Clock()
-        self.store = MemoryStore()
+        self.store = store or MemoryStore()
         self.lines: list[str] = []
         self.telemetry = MemoryTelemetry(self.lines.append, clock=self.clock)
         self.settings = Settings(**{"refresh_s": 2.0, **settings})
@@ -82,7 +99,7 @@ class House:
         self._numbers = itertools.count(1)
         self._entropy = entropy(seed)
         self._control = control
-        self.reader = reader or StoreReader(self.store)
+        self.reader = StoreReader(self.store)
         self.app = self.build()
 
     def build(self) -> Callable[[Request], Response]:
