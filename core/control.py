@@ -195,7 +195,7 @@ def train(services: Services, call: Call) -> Response:
 
 def retrain(services: Services, call: Call) -> Response:
     """Accept new data, as rows, as an upload's key or as a data file, or a job without new data."""
-    if call.request.body and media_type(call.request.headers) != JSON:
+    if _brings_file(call):
         return _accept_file(services, call)
     asked = _body(services, call, messages.RetrainRequest, services.settings.max_upload_bytes)
     name = _model(services, call, asked.model)
@@ -232,6 +232,14 @@ def _request_job(services: Services, call: Call, kind: str, model: str, reason: 
     key = f"jobs/{model}/{_op_id(services, call)}.json"
     token = _create(_store(services), key, dumps(document), lambda found: _digest(found) == digest)
     return _accepted(services, call, model, key, token)
+
+
+def _brings_file(call: Call) -> bool:
+    """Tell whether the body is meant as a data file; an empty one is a file that was cut, not a wish."""
+    headers = call.request.headers
+    if call.request.body:
+        return media_type(headers) != JSON
+    return headers.get("content-type", "").partition(";")[0].strip().lower() in _DATA
 
 
 def _accept_file(services: Services, call: Call) -> Response:
