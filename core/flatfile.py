@@ -4,11 +4,12 @@ Layout (all integers little-endian):
 
     0   8  magic  b"POLYSKY1"
     8   4  header length h            12  4  number of pages p
-    16  h  header: canonical JSON     then p × 32 bytes: the sha256 of each page
+    16  h  header: canonical JSON     then p × 16 bytes: the digest of each page
     then, from the next multiple of PAGE, the data: sections at multiples of ALIGN
 
 The header names the size of the data and the sha256 of the digest table, and the registry's log names the
-sha256 of the header; so the log pins every byte. A page is checked against its digest before its first use:
+sha256 of the header; so the log pins every byte. A page's digest is its sha256 cut to 128 bits, which no second
+preimage reaches either and which halves what every load must hash. A page is checked against its digest before its first use:
 what a model of any size costs to load depends on what is read, not on how large it is.
 """
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAGIC = b"POLYSKY1"
+DIGEST = 16  # bytes of sha256 kept of a page
 PAGE_BITS = 12
 PAGE = 1 << PAGE_BITS
 ALIGN = 64
@@ -67,7 +69,7 @@ class FlatFile:
             raise IntegrityError("artifact is truncated or has extra bytes")
         self._buffer = view
         self._digests = bytes(digests)
-        self._seen = bytearray(len(digests) // 32)
+        self._seen = bytearray(len(digests) // DIGEST)
         self.sections = _sections(self.header)
 
     def verify(self, start: int, stop: int) -> None:
@@ -76,8 +78,8 @@ class FlatFile:
         for page in range(start >> PAGE_BITS, (stop + PAGE - 1) >> PAGE_BITS):
             if not seen[page]:
                 low = self._data + (page << PAGE_BITS)
-                digest = hashlib.sha256(self._buffer[low : low + PAGE]).digest()
-                if digest != self._digests[page * 32 : page * 32 + 32]:
+                digest = hashlib.sha256(self._buffer[low : low + PAGE]).digest()[:DIGEST]
+                if digest != self._digests[page * DIGEST : page * DIGEST + DIGEST]:
                     raise IntegrityError(f"artifact page {page} does not match its sha256")
                 seen[page] = 1
 
@@ -154,7 +156,7 @@ def write(header: Mapping[str, Any], sections: Mapping[str, NDArray[Any] | bytes
     """
     data, table = _pack(sections)
     pages = [data[low : low + PAGE] for low in range(0, len(data), PAGE)]
-    digests = b"".join(hashlib.sha256(page).digest() for page in pages)
+    digests = b"".join(hashlib.sha256(page).digest()[:DIGEST] for page in pages)
     full = {
         **header,
         "sections": table,
@@ -196,7 +198,7 @@ def _frame(view: memoryview) -> tuple[memoryview, memoryview, int]:
         raise IntegrityError("artifact is truncated")
     magic, header_size, pages = _FIXED.unpack_from(view)
     stop = _FIXED.size + header_size
-    end = stop + pages * 32
+    end = stop + pages * DIGEST
     data = end + (-end % PAGE)
     if magic != MAGIC or header_size > MAX_HEADER or len(view) - data > MAX_DATA or data > len(view):
         raise IntegrityError("not a Polysky artifact, or truncated")

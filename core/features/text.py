@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from core import vocabulary
@@ -36,8 +36,15 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+Find = Callable[[str], tuple[int, float]]
+
+
 class TextBlock:
-    """The terms of one text column; `find` maps a term to (index, sign), index -1 if unknown."""
+    """The terms of one text column.
+
+    `_find` maps a term to its code and idf: the code is its index (hashed: + width for a negative sign), -1 if
+    the term is unknown.
+    """
 
     def __init__(self, column: str, options: Mapping[str, Any], width: int) -> None:
         self.columns: tuple[str, ...] = (column,)
@@ -46,9 +53,8 @@ class TextBlock:
         self._column = column
         self.analyzer = analyzer(self.options)
         self._hashed = bool(self.options["hashing"])
-        self._find: Callable[[str], int] = lambda term: -1
-        self._find_all: Callable[[Sequence[str]], list[int]] | None = None
-        self._idf: Callable[[int], tuple[float, ...]] = lambda index: (1.0,)
+        self._find: Find = lambda term: vocabulary.UNKNOWN
+        self._find_all: Callable[[Sequence[str]], list[int]] = self._find_each
         self._idf_vector: Callable[[], Any] = lambda: None
         self._terms: Callable[[], list[str]] = list
         self._sections: Sections = {}
@@ -59,7 +65,7 @@ class TextBlock:
         return {"options": self.options, "width": self.width, "idf": self._idf_vector() is not None}
 
     def sections(self) -> Sections:
-        """Return `slots` and `keys` of the vocabulary (unless hashed) and `idf` (if weighted so)."""
+        """Return `slots` and `keys` of the vocabulary; of hashed terms only `idf`, if weighted so."""
         return self._sections
 
     def names(self) -> list[str]:
@@ -80,12 +86,14 @@ class TextBlock:
     def row(self, values: Mapping[str, Any]) -> Pairs:
         """Return the weighted terms of one text, without numpy."""
         counts: dict[int, float] = {}
+        weights: dict[int, float] = {}
         for term, count in Counter(self.analyze(values[self._column])).items():
-            index = self._find(term)
-            if index != -1:
-                index, signed = self._signed(index, count)
+            code, idf = self._find(term)
+            if code != -1:
+                index, signed = self._signed(code, count)
                 counts[index] = counts.get(index, 0.0) + signed
-        pairs = [(index, self.tf(count) * self._idf(index)[0]) for index, count in sorted(counts.items())]
+                weights[index] = idf
+        pairs = [(index, self.tf(count) * weights[index]) for index, count in sorted(counts.items())]
         if self.options["norm"] == "none":
             return pairs
         length = math.sqrt(math.fsum(value * value for _, value in pairs))
@@ -114,10 +122,9 @@ class TextBlock:
 
     def fused_row(self, term: str, weights: RowReader) -> tuple[float, ...]:
         """Return (idf², idf × w…) of a term, or () if it is unknown."""
-        index = self._find(term)
+        index, idf = self._find(term)
         if index < 0:
             return ()
-        idf = self._idf(index)[0]
         return (idf * idf, *(idf * weight for weight in weights(index)))
 
     def matrix(self, batch: Batch) -> Csr:
@@ -143,10 +150,12 @@ class TextBlock:
             if len(known) > _MEMO_TERMS:
                 known.clear()
             new = list({term for term in terms if term not in known})
-            found = self._find_all(new) if self._find_all else list(map(self._find, new))
-            known.update(zip(new, found, strict=True))
+            known.update(zip(new, self._find_all(new), strict=True))
             codes = list(map(known.get, terms))
         return codes  # type: ignore[return-value]
+
+    def _find_each(self, terms: Sequence[str]) -> list[int]:
+        return [self._find(term)[0] for term in terms]
 
     def _counted(self, rows: Any, codes: Any, n_rows: int) -> tuple[Any, Any, Any]:
         """Return (indptr, indices, signed counts) of the terms that stand at `rows` with `codes`."""
@@ -206,20 +215,16 @@ def _from_terms(column: str, options: Mapping[str, Any], index_of: Mapping[str, 
 
     terms: list[str] = sorted(index_of, key=lambda term: index_of[term])
     block = TextBlock(column, options, len(terms))
-    sections = dict(vocabulary.sections(terms))
-    if idf is not None:
-        sections["idf"] = weights = np.asarray(idf, np.float64)
-        _weigh(block, weights)
-    positions = {term: position for position, term in enumerate(terms)}
-    block._sections = sections
-    block._find = lambda term: positions.get(term, -1)
+    weights = np.ones(len(terms)) if idf is None else np.asarray(idf, np.float64)
+    found = {
+        term: (index, weight) for index, (term, weight) in enumerate(zip(terms, weights.tolist(), strict=True))
+    }
+    block._sections = vocabulary.sections(terms, weights.tolist())
+    block._find = lambda term: found.get(term, vocabulary.UNKNOWN)
     block._terms = lambda: terms
+    if idf is not None:
+        block._idf_vector = lambda: weights
     return block
-
-
-def _weigh(block: TextBlock, idf: Any) -> None:
-    block._idf = lambda index: (float(idf[index]),)
-    block._idf_vector = lambda: idf
 
 
 def _fit_hashed(column: Column, options: Mapping[str, Any], batch: Batch) -> TextBlock:
@@ -227,7 +232,7 @@ def _fit_hashed(column: Column, options: Mapping[str, Any], batch: Batch) -> Tex
     import numpy as np
 
     block = TextBlock(column.name, options, int(options["hashing"]))
-    block._find = _hash_finder(block.width, bool(options["alternate_sign"]))
+    block._find = _hash_finder(block.width, bool(options["alternate_sign"]), None)
     if options["weighting"] == "tfidf":
         plain = TextBlock(column.name, {**options, "norm": "none", "weighting": "counts"}, block.width)
         plain._find = block._find
@@ -235,18 +240,22 @@ def _fit_hashed(column: Column, options: Mapping[str, Any], batch: Batch) -> Tex
         documents = np.bincount(x.indices[x.data != 0], minlength=block.width)
         weights = np.log((1 + batch.n_rows) / (1 + documents)) + 1.0
         block._sections = {"idf": weights}
-        _weigh(block, weights)
+        block._idf_vector = lambda: weights
+        block._find = _hash_finder(
+            block.width, bool(options["alternate_sign"]), lambda index: (float(weights[index]),)
+        )
     return block
 
 
-def _hash_finder(width: int, alternate_sign: bool) -> Callable[[str], int]:
-    """Return term → index, plus `width` for a negative sign: MurmurHash3 as scikit-learn's HashingVectorizer."""
+def _hash_finder(width: int, alternate_sign: bool, idf: RowReader | None) -> Find:
+    """Return term → (code, idf): MurmurHash3 and the sign as scikit-learn's HashingVectorizer has them."""
     import mmh3
 
-    def find(term: str) -> int:
+    def find(term: str) -> tuple[int, float]:
         value = mmh3.hash(vocabulary.encode(term), 0, signed=True)
         index = abs(value) % width
-        return index + width if alternate_sign and value < 0 else index
+        weight = 1.0 if idf is None else idf(index)[0]
+        return (index + width if alternate_sign and value < 0 else index), weight
 
     return find
 
@@ -256,14 +265,16 @@ def load(columns: Sequence[Column], params: Mapping[str, Any], file: FlatFile, p
     (column,) = columns
     block = TextBlock(column.name, params["options"], params["width"])
     if block.options["hashing"]:
-        block._find = _hash_finder(block.width, bool(block.options["alternate_sign"]))
-    else:
-        block._find = vocabulary.finder(file, prefix)
-        block._find_all = partial(vocabulary.find_all, file, prefix)
-        block._terms = lambda: vocabulary.terms(file, prefix)
+        idf = file.rows(prefix + "idf") if params["idf"] else None
+        block._find = _hash_finder(block.width, bool(block.options["alternate_sign"]), idf)
+        if params["idf"]:
+            block._idf_vector = lambda: file.array(prefix + "idf")
+        return block
+    block._find = vocabulary.finder(file, prefix)
+    block._find_all = partial(vocabulary.find_all, file, prefix)
+    block._terms = lambda: vocabulary.terms(file, prefix)
     if params["idf"]:
-        block._idf = file.rows(prefix + "idf")
-        block._idf_vector = lambda: file.array(prefix + "idf")
+        block._idf_vector = cache(partial(vocabulary.weights, file, prefix))
     return block
 
 
@@ -305,7 +316,7 @@ def from_vectorizer(column: str, vectorizer: Any) -> TextBlock:
     options = _options_of(vectorizer, name)
     if name == "HashingVectorizer":
         block = TextBlock(column, {**options, "hashing": vectorizer.n_features}, vectorizer.n_features)
-        block._find = _hash_finder(block.width, bool(vectorizer.alternate_sign))
+        block._find = _hash_finder(block.width, bool(vectorizer.alternate_sign), None)
         return block
     idf = vectorizer.idf_ if name == "TfidfVectorizer" and vectorizer.use_idf else None
     return _from_terms(column, options, vectorizer.vocabulary_, idf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -158,20 +159,23 @@ def test_colliding_terms_in_the_table_are_told_apart() -> None:
     from core import vocabulary
 
     terms = [f"t{i}" for i in range(5000)]
-    file = FlatFile(flatfile.write({}, vocabulary.sections(terms)))
+    weights = [index / 7 for index in range(5000)]
+    file = FlatFile(flatfile.write({}, vocabulary.sections(terms, weights)))
     find = vocabulary.finder(file, "")
     asked = terms[::7] + [f"u{i}" for i in range(3000)]
     expected = [terms.index(term) if term.startswith("t") else -1 for term in asked]
-    assert [find(term) for term in asked] == expected
+    assert [find(term)[0] for term in asked] == expected
+    assert [find(term)[1] for term in asked] == [weights[index] if index >= 0 else 0.0 for index in expected]
     assert vocabulary.find_all(file, "", asked) == expected
     assert vocabulary.terms(file, "") == terms
+    assert vocabulary.weights(file, "").tolist() == weights
 
 
 def test_a_vocabulary_with_a_forged_capacity_is_refused() -> None:
     from core import vocabulary
 
     for count in (0, 3):
-        sections: dict[str, Any] = {"slots": np.zeros((count, 4), np.uint32), "keys": b""}
+        sections: dict[str, Any] = {"slots": bytes(24 * count), "keys": b""}
         with pytest.raises(IntegrityError):
             vocabulary.finder(FlatFile(flatfile.write({}, sections)), "")
 
@@ -179,8 +183,9 @@ def test_a_vocabulary_with_a_forged_capacity_is_refused() -> None:
 def test_a_full_table_ends_the_search() -> None:
     from core import vocabulary
 
-    sections: dict[str, Any] = {"slots": np.array([[1, 0, 1, 1], [2, 0, 1, 2]], np.uint32), "keys": b"x"}
-    assert vocabulary.finder(FlatFile(flatfile.write({}, sections)), "")("absent") == -1
+    slots = struct.pack("<IIIIdIIIId", 1, 0, 1, 1, 1.0, 2, 0, 1, 2, 1.0)
+    sections: dict[str, Any] = {"slots": slots, "keys": b"x"}
+    assert vocabulary.finder(FlatFile(flatfile.write({}, sections)), "")("absent") == vocabulary.UNKNOWN
 
 
 def test_a_text_model_serves_lone_surrogates_without_failing() -> None:
