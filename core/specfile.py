@@ -13,7 +13,7 @@ from core.spec import ModelSpec
 
 COMMENTS: Mapping[str, str] = {
     "data": 'Columns not listed below: "ignore" or "error". Optional: missing = ["NA"], quarantine = 0.01.',
-    "labels": 'rare: "error" or "drop" for classes under min_rows rows. new: "error" or "accept" for unknown ones.',
+    "labels": 'rare: "error" or "drop" for classes under min_rows. new: "error" or "accept" for unknown ones.',
     "columns": "One table a column; kind: text, number, category, image or vector. All options have defaults.",
     "estimator": "kind: linear, naive_bayes, trees or onnx; params go to scikit-learn as they are.",
     "search": 'Parameters to try; "COLUMN.option" names an option of a column.',
