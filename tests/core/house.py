@@ -18,7 +18,7 @@ from core.jobs import Pending, claim, source_id
 from core.reader import StoreReader
 from core.registry import Registry
 from core.schema import Batch, Column
-from core.store import Blob, MemoryStore
+from core.store import Blob, MemoryStore, ObjectStore
 from core.telemetry import MemoryTelemetry
 from core.tokens import create_token
 from core.web import Request, Response
@@ -86,10 +86,10 @@ class House:
     """The application, its store, and what it logged."""
 
     def __init__(
-        self, *, control: bool = True, store: MemoryStore | None = None, seed: int = 0, **settings: Any
+        self, *, control: bool = True, store: ObjectStore | None = None, seed: int = 0, **settings: Any
     ) -> None:
         self.clock = Clock()
-        self.store = store or MemoryStore()
+        self.store: ObjectStore = store or MemoryStore()
         self.lines: list[str] = []
         self.telemetry = MemoryTelemetry(self.lines.append, clock=self.clock)
         self.settings = Settings(**{"refresh_s": 2.0, **settings})

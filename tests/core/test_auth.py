@@ -273,6 +273,14 @@ def test_a_flood_of_unknown_tokens_is_slowed_down_without_reading_and_known_toke
     assert isinstance(door.refused(forged("Z" * 12)), Unauthorized)
 
 
+def test_a_flood_of_wrong_secrets_for_a_known_kid_is_slowed_down_and_its_owner_passes() -> None:
+    door = Door()
+    answers = [door.refused(forged(door.info.kid, f"{number:043d}")) for number in range(50)]
+    assert sum(isinstance(error, RateLimited) for error in answers) == 50 - auth.FAILURES
+    assert door.enter().kid == door.info.kid
+    assert len(door.spy.keys) == 1
+
+
 def test_the_cache_of_unknown_kids_is_bounded() -> None:
     door = Door()
     door.enter()
