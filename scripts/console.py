@@ -7,10 +7,11 @@ import json
 import os
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Progress = Callable[[str, int, int], None]
+DASH = "-"
 
 
 def store_option(function: Function) -> Function:
@@ -116,3 +118,27 @@ def progress_bar() -> Iterator[Progress]:
             bar.update(task, description=stage, completed=done, total=total or None)
 
         yield report
+
+
+@contextmanager
+def whole_file(out: str) -> Iterator[TextIO]:
+    """Yield a text file that becomes `out` when all went well; - is stdout."""
+    if out == DASH:
+        yield sys.stdout
+        return
+    folder = os.path.dirname(os.path.abspath(out))
+    fd, temporary = tempfile.mkstemp(dir=folder, prefix=".polysky-")
+    try:
+        with open(fd, "w", encoding="utf-8", newline="") as file:
+            yield file
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, out)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -21,6 +17,7 @@ from scripts.console import (
     progress_bar,
     read_settings,
     store_option,
+    whole_file,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
     from core.model import Model, Predictions
 
 CHUNK_ROWS = 2048
-DASH = "-"
 
 
 def _ref_option(function: Any) -> Any:
@@ -53,7 +49,7 @@ def predict_command(*, model: str, path: str, out: str, ref: str, store: str | N
     loaded = load_version(settings, model, ref)
     with progress_bar() as progress:
         rows = _read(loaded.model, path, settings, progress, need_label=False)
-        with _target(out) as file:
+        with whole_file(out) as file:
             _write(file, loaded.model, rows, progress)
     click.echo(f"{rows.n_rows} rows by {model} {loaded.version}", err=True)
 
@@ -113,30 +109,6 @@ def _lines(found: Predictions) -> Iterator[Sequence[Any]]:
         return
     for label, row in zip(found.labels or (), found.probabilities or (), strict=True):
         yield label, *row
-
-
-@contextmanager
-def _target(out: str) -> Iterator[TextIO]:
-    """Yield a file that becomes `out` when all went well."""
-    if out == DASH:
-        yield sys.stdout
-        return
-    folder = os.path.dirname(os.path.abspath(out))
-    fd, temporary = tempfile.mkstemp(dir=folder, prefix=".polysky-")
-    try:
-        with open(fd, "w", encoding="utf-8", newline="") as file:
-            yield file
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, out)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _figure(value: Any) -> str:

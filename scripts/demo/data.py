@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 MESSAGES = Path(__file__).with_name("messages.csv")
-HELD_BACK = 4  # one message in so many arrives later
 
 
 class Files(NamedTuple):
@@ -28,8 +27,8 @@ def write_files(folder: Path) -> Files:
     )
     with MESSAGES.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
-    _write_csv(files.messages, header, (row for index, row in enumerate(rows) if index % HELD_BACK))
-    _write_csv(files.new_messages, header, rows[::HELD_BACK])
+    _write_csv(files.messages, header, rows[::2])
+    _write_csv(files.new_messages, header, rows[1::2])  # these arrive later
     _write_csv(files.flipped_messages, header, _flipped(rows))
     _write_iris(files.iris)
     _write_digits(files.digits)

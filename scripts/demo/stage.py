@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 START_TIMEOUT_S = 60.0
-WIDTH = 100
+WIDTH, LONGEST = 110, 500
 
 
 class DemoFailed(Exception):
@@ -147,24 +148,26 @@ class Server:
     def show(self, method: str, path: str, body: Any = None) -> Answer:
         """Return the answer as `ask`; print the curl line and the answer."""
         data = b"" if body is None else json.dumps(body).encode()
-        verb = "" if method == "GET" else f" -X {method}"
-        content = f" -H 'Content-Type: application/json' -d '{data.decode()}'" if data else ""
-        say_command(f'curl -s{verb} $URL{path} -H "Authorization: Bearer $TOKEN"{content}')
+        say_curl(method, path, f"-H 'Content-Type: application/json' -d '{data.decode()}'" if data else "")
         answer = self.ask(method, path, data)
         show_answer(answer)
         return answer
 
 
-def say_command(line: str) -> None:
-    """Print a command, cut to a readable length."""
-    print("  $ " + (line if len(line) <= 180 else line[:177] + "…"), flush=True)
+def say_curl(method: str, path: str, rest: str = "") -> None:
+    """Print the curl lines of a request."""
+    verb = "" if method == "GET" else f" -X {method}"
+    print(f'  $ curl -s{verb} $URL{path} -H "Authorization: Bearer $TOKEN"' + (" \\" if rest else ""))
+    if rest:
+        print(f"      {rest}")
+    sys.stdout.flush()
 
 
 def show_answer(answer: Answer) -> None:
-    """Print a JSON answer, indented and cut."""
-    text = answer.body.decode()
-    if len(text) > 600:
-        text = text[:597] + "…"
+    """Print a JSON answer, wrapped and cut."""
+    text = re.sub(r',(?=["{])', ", ", answer.body.decode())
+    if len(text) > LONGEST:
+        text = text[: LONGEST - 1] + "…"
     for line in textwrap.wrap(f"{answer.status} {text}", WIDTH, break_on_hyphens=False):
         print(f"    {line}", flush=True)
 
