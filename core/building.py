@@ -120,7 +120,7 @@ def _aside(aside: Dataset | None, challenger: Model, champion: Model | None) -> 
         return None
     models = {"challenger": challenger, "champion": champion}
     return {
-        name: evaluation.headline(evaluation.evaluate_on(model, aside))
+        name: evaluation.headline(evaluation.evaluate_on(model, aside, resamples=0))
         for name, model in models.items()
         if model is not None
     }

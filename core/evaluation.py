@@ -278,10 +278,10 @@ def headline(metrics: Metrics) -> dict[str, Any]:
     return {name: value for name, value in metrics.items() if name == "n" or name in HIGHER_IS_BETTER}
 
 
-def evaluate_on(model: Model, data: Labelled) -> Metrics:
+def evaluate_on(model: Model, data: Labelled, *, resamples: int = RESAMPLES) -> Metrics:
     """Return the metrics of a model on labelled rows, sliced by its category columns."""
     slices = {c.name: data.batch.columns[c.name] for c in model.schema.columns if c.kind == "category"}
     found = predict_all(model, data.batch)
     if model.task == "regression" and found.values is None:
         found = found._replace(values=[])
-    return evaluate(found, data.labels, classes=model.classes, slices=slices)
+    return evaluate(found, data.labels, classes=model.classes, slices=slices, resamples=resamples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from core import evaluation
@@ -75,16 +76,17 @@ def settled(state: State, version: str) -> Promotion | None:
 def _judge(state: State, shelf: Shelf, version: str) -> GateVerdict:
     record = state.versions[version]
     challenger = shelf.model(record)
+    metrics: Metrics | None = challenger.manifest.get("facts", {}).get("evaluation")
+    if metrics is None or holdout_sha256(record) is None:
+        reason = "it was published without a holdout and figures of its own: move the alias by hand"
+        return GateVerdict(False, (reason,), "", None)
     spec = spec_of(challenger)
-    metrics: Metrics = challenger.manifest["facts"]["evaluation"]
     name = pointed_at(state, PRODUCTION)
     champion = None if name is None else _champion(state, shelf, name, record, spec)
     if name is not None and champion is None:
-        verdict = decide(spec.gate, metrics)
         note = f"the champion {name} answers another question or takes other columns, and was not compared"
-        return GateVerdict(
-            verdict.passed, (*verdict.reasons, note), verdict.metric, verdict.value, verdict.compared
-        )
+        verdict = decide(spec.gate, metrics)
+        return replace(verdict, reasons=(*verdict.reasons, note))
     recent = list(_judged_alike(state, record, version))
     anchor = min(recent, key=lambda rival: state.versions[rival.version].n, default=None)
     return decide(spec.gate, metrics, champion=champion, recent=recent, anchor=anchor)

@@ -268,11 +268,11 @@ def _source_of(state: State, spec: ModelSpec, digest: str) -> str:
         text = f"file|{spec.digest()}|{digest}|{package_version()}|{n}"
         src = hashlib.sha256(text.encode()).hexdigest()[:32]
         source = state.sources.get(src)
-        if source is None or source.status == "claimed":
-            return src
-        if source.version is not None and state.versions[source.version].retired is None:
-            return src
-    raise AssertionError
+        free = source is None or source.status == "claimed"
+        version = _published(state, src)
+        if free or (version is not None and state.versions[version].retired is None):
+            break
+    return src
 
 
 def _published(state: State, src: str) -> str | None:

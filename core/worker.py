@@ -88,6 +88,7 @@ class Worker:
         self._lease_s, self._min_age_s = lease_s, min_age_s
         self._memo = Memo()
         self._tidied: float | None = None
+        self._resting: dict[str, float] = {}  # source whose verdict failed → when to try again
 
     def handle(self, event: Event, *, deadline: float | None = None) -> Outcome:
         """Return what came of an event. Raises Unavailable if only a later delivery can do something about it.
@@ -120,6 +121,7 @@ class Worker:
             found = self._look(partial(self._pending, memo=self._memo, on_broken=self._broken))
         except StoreError as error:
             raise Unavailable("the store does not answer", retry_after_s=RETRY_S) from error
+        found = [item for item in found if self._resting.get(item.src, now) <= now]
         outcomes = [outcome for run in inbox.batch_of(found) for outcome in self._run(run, deadline)]
         for model in {outcome.model for outcome in outcomes}:
             self._count_jobs(model)
@@ -268,9 +270,11 @@ class Worker:
         if transient:
             return [_about(item, "unavailable", reason=reason) for item in items]
         try:
-            held = Claim(tuple(item for item in items if item.todo == "train"), 0.0)
-            if held.items:
-                self._again(held, reason, rest_s=RETRY_S if isinstance(error, IntegrityError) else 0.0)
+            if items[0].todo != "train":
+                self._resting[items[0].src] = self.shop.clock() + RETRY_S
+                return [_about(item, "failed", reason=reason) for item in items]
+            rest_s = RETRY_S if isinstance(error, IntegrityError) else 0.0
+            self._again(Claim(tuple(items), 0.0), reason, rest_s=rest_s)
             return [self._seen(item) for item in items]
         except (CoreError, KeyError):
             return [_about(item, "failed", reason=reason) for item in items]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -20,6 +21,7 @@ from tests.core.toys import Rows, csv, messages, text_spec
 
 SETTINGS = Settings(lease_s=900.0, min_upload_age_s=2.0)
 UPLOAD = "uploads/toy/new.csv"
+_SEEDS = itertools.count()  # no two workers draw the same ids
 
 
 class Clock:
@@ -50,7 +52,7 @@ class Plant:
             telemetry=self.telemetry,
             clock=self.clock,
             sleep=lambda seconds: None,
-            rng=random.Random(0),
+            rng=random.Random(next(_SEEDS)),
             builder=builder,
         )
 
@@ -152,3 +154,16 @@ class FaultyStore:
 def down() -> Transient:
     """Return the error of a store that does not answer."""
     return Transient("the store does not answer")
+
+
+class MarkedStore(FaultyStore):
+    """A store that fails before it creates the object whose bytes hold `mark`."""
+
+    def __init__(self, store: Any, mark: bytes, fault: Callable[[], BaseException] = Crash) -> None:
+        super().__init__(store, fault=fault)
+        self._mark = mark
+
+    def put_if_absent(self, key: str, data: bytes) -> str:
+        if self._mark in data:
+            raise self._fault()
+        return super().put_if_absent(key, data)

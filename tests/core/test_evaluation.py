@@ -14,7 +14,8 @@ from sklearn import metrics as reference
 from core import evaluation
 from core.evaluation import evaluate, headline, wilson
 from core.model import Predictions
-from core.schema import Batch
+from core.schema import Batch, Schema
+from tests.core.toys import Rows
 
 CLASSES = ("a", "b", "c")
 
@@ -204,3 +205,9 @@ def test_large_batches_are_predicted_in_chunks_in_order() -> None:
 def test_predicting_nothing_gives_no_answers() -> None:
     model: Any = _Echo()
     assert evaluation.predict_all(model, Batch(0, {"x": []})) == Predictions(None, None, None)
+
+
+def test_a_regression_on_no_rows_has_a_count_and_no_figures() -> None:
+    model: Any = _Echo()
+    model.task, model.classes, model.schema = "regression", (), Schema(())
+    assert evaluation.evaluate_on(model, Rows(Batch(0, {"x": []}), [])) == {"task": "regression", "n": 0}

@@ -12,7 +12,7 @@ import pytest
 
 from core import artifact, training
 from core.building import Builder
-from core.errors import DataRejected, FitFailed
+from core.errors import Conflict, DataRejected, FitFailed
 from core.local_store import LocalStore
 from core.model import Predictions
 from core.retraining import train_from_file
@@ -20,7 +20,7 @@ from core.shelf import spec_of
 from core.state import Version
 from core.worker import Event, Outcome
 from tests.core import toys
-from tests.core.plant import UPLOAD, Crash, FaultyStore, Plant, down
+from tests.core.plant import UPLOAD, Crash, FaultyStore, MarkedStore, Plant, down
 from tests.core.toys import Rows, csv, messages, text_spec
 
 
@@ -158,10 +158,11 @@ def test_a_file_that_failed_half_way_is_trained_by_the_next_call(tmp_path: Path)
     plant = Plant()
     path = tmp_path / "data.csv"
     path.write_bytes(csv(messages(100)))
+    builder = _quick()
     for at in range(200):
         store = FaultyStore(plant.store, at)
         try:
-            done = train_from_file(plant.worker(store).shop, text_spec(), str(path))
+            done = train_from_file(plant.worker(store, builder).shop, text_spec(), str(path))
             break
         except Crash:
             continue
@@ -174,11 +175,8 @@ def test_a_dead_training_from_a_file_is_closed_and_can_be_repeated(tmp_path: Pat
     plant = Plant()
     path = tmp_path / "data.csv"
     path.write_bytes(csv(messages(100)))
-    at = 0
-    while "toy" not in plant.worker().shop.registry.models():  # crash right after the claim
-        at += 1
-        with pytest.raises(Crash):
-            train_from_file(plant.worker(FaultyStore(plant.store, at)).shop, text_spec(), str(path))
+    with pytest.raises(Crash):
+        train_from_file(plant.worker(MarkedStore(plant.store, b'"op":"publish"')).shop, text_spec(), str(path))
     plant.clock.now += 10_000
     assert [outcome.reason for outcome in plant.worker().tick()] == ["gone"]
     assert train_from_file(plant.shop, text_spec(), str(path)).alias == "production"
@@ -549,20 +547,15 @@ def test_a_run_whose_champion_changed_meanwhile_learns_from_the_new_one_too(plan
 
 
 def test_a_version_without_a_verdict_is_judged_by_the_reconciler(plant: Plant) -> None:
-    token = plant.upload(messages(60, seed=1))
-    broken = plant.copy()
-    calls = FaultyStore(plant.copy().store)
-    plant.copy().worker(calls).handle(Event(UPLOAD, token))
-    for at in reversed(range(calls.calls)):
-        broken = plant.copy()
-        with pytest.raises(Crash):
-            broken.worker(FaultyStore(broken.store, at)).handle(Event(UPLOAD, token))
-        if broken.production() == plant.production():
-            break
-    assert len(_publishes(broken)) == 2
-    broken.clock.now += 10_000
-    (outcome,) = broken.worker().tick()
-    assert (outcome.status, outcome.version) == ("promoted", broken.production())
+    plant.upload(messages(60, seed=1))
+    before = plant.production()
+    with pytest.raises(Crash):
+        plant.worker(MarkedStore(plant.store, b'"op":"alias"')).handle(Event(UPLOAD))
+    assert len(_publishes(plant)) == 2
+    assert plant.production() == before
+    plant.clock.now += 10_000
+    (outcome,) = plant.worker().tick()
+    assert (outcome.status, outcome.version) == ("promoted", plant.production())
 
 
 def test_a_verdict_is_given_once_even_by_two_judges(plant: Plant) -> None:
@@ -613,3 +606,53 @@ def test_the_same_answers_come_from_a_folder(tmp_path: Path) -> None:
     model = plant.shop.shelf.model(_record(plant, outcome.version))
     found: Predictions = model.predict(messages(20, seed=9).batch)
     assert found.labels is not None
+
+
+def test_two_trainings_of_one_file_at_once_end_as_one_version(tmp_path: Path) -> None:
+    plant, path = Plant(), tmp_path / "data.csv"
+    path.write_bytes(csv(messages(100)))
+    faster: list[str] = []
+
+    def slow(*args: Any, **options: Any) -> training.TrainedModel:
+        faster.append(train_from_file(plant.worker().shop, text_spec(), str(path)).version)
+        return training.train(*args, **options)
+
+    outcome = train_from_file(plant.worker(builder=Builder(train=slow)).shop, text_spec(), str(path))
+    assert [outcome.version] == faster
+    assert len(_publishes(plant)) == 1
+
+
+def test_a_training_that_cannot_be_published_raises(tmp_path: Path) -> None:
+    plant, path = Plant(), tmp_path / "data.csv"
+    path.write_bytes(csv(messages(100)))
+    store = MarkedStore(plant.store, b'"op":"publish"', fault=lambda: Conflict("told by the test", rule="part"))
+    with pytest.raises(Conflict):
+        train_from_file(plant.worker(store).shop, text_spec(), str(path))
+
+
+def test_a_champion_that_never_stands_still_does_not_hold_a_run_up_for_ever(plant: Plant) -> None:
+    plant.upload(messages(60, seed=1))
+    fits: list[str] = []
+
+    def racing(*args: Any, **options: Any) -> training.TrainedModel:
+        fits.append("")
+        if len(fits) < 10:
+            key = f"jobs/toy/race-{len(fits)}.json"
+            plant.store.put(key, b'{"kind":"train"}')
+            fits.append(plant.worker().handle(Event(key)).version)
+        return training.train(*args, **options)
+
+    outcome = plant.worker(builder=Builder(train=racing)).handle(Event(UPLOAD))
+    assert outcome.status == "promoted"
+    assert len(fits) == 2 * 3
+
+
+def test_a_retired_version_is_trained_anew_from_its_file(plant: Plant, tmp_path: Path) -> None:
+    first = plant.production()
+    again = plant.train(tmp_path, messages(300, seed=5, noise=0.05))
+    last = plant.train(tmp_path, messages(300, seed=6, noise=0.0))
+    for version, op_id in ((again.version, "a"), (last.version, "b")):
+        plant.shop.registry.move("toy", "production", version, op_id=op_id)
+    plant.shop.registry.retire("toy", first, op_id="retire")
+    renewed = plant.train(tmp_path)
+    assert renewed.version not in (first, again.version, last.version)

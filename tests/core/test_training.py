@@ -95,6 +95,12 @@ def test_the_other_searches_find_the_useful_strength_too(method: str) -> None:
     assert model.facts["search"]["method"] == method
 
 
+def test_a_search_may_score_by_probabilities() -> None:
+    model = train(text_spec(estimator=SEARCHED, search={**GRID, "scoring": "neg_log_loss"}), messages(90))
+    assert model.facts["search"]["scoring"] == "neg_log_loss"
+    assert model.facts["search"]["best_score"] < 0
+
+
 def test_folds_shrink_to_the_rarest_class() -> None:
     data = messages(60)
     few = [i for i, label in enumerate(data.labels) if label != "login"][:30]

@@ -13,7 +13,7 @@ from core import training
 from core.building import Builder
 from core.errors import Denied, FitFailed, Unavailable
 from core.worker import Event, Worker
-from tests.core.plant import UPLOAD, Crash, FaultyStore, Plant, down
+from tests.core.plant import UPLOAD, Crash, FaultyStore, MarkedStore, Plant, down
 from tests.core.toys import csv, messages, text_spec
 
 
@@ -329,19 +329,14 @@ def test_a_tick_repairs_alias_documents_and_counts_jobs(plant: Plant) -> None:
 
 def test_orphans_of_a_dead_attempt_are_collected(plant: Plant) -> None:
     plant.upload(messages(30, seed=1))
-    calls = FaultyStore(plant.copy().store)
-    plant.copy().worker(calls).handle(Event(UPLOAD))
     before = {entry.key for entry in plant.store.list("reg/toy/art/")}
-    for at in range(calls.calls):
-        broken = plant.copy()
-        with pytest.raises(Crash):
-            broken.worker(FaultyStore(broken.store, at)).handle(Event(UPLOAD))
-        orphans = {entry.key for entry in broken.store.list("reg/toy/art/")} - before
-        if orphans:
-            break
-    broken.clock.now += 10_000
-    assert [outcome.status for outcome in broken.first.tick()] == ["promoted"]
-    assert not orphans & {entry.key for entry in broken.store.list("reg/toy/art/")}
+    with pytest.raises(Crash):
+        plant.worker(MarkedStore(plant.store, b'"op":"publish"')).handle(Event(UPLOAD))
+    orphans = {entry.key for entry in plant.store.list("reg/toy/art/")} - before
+    assert len(orphans) == 2
+    plant.clock.now += 10_000
+    assert [outcome.status for outcome in plant.first.tick()] == ["promoted"]
+    assert not orphans & {entry.key for entry in plant.store.list("reg/toy/art/")}
 
 
 def test_a_broken_log_does_not_stop_the_other_models(plant: Plant, tmp_path: Path) -> None:
@@ -361,3 +356,71 @@ def test_each_outcome_is_counted_and_logged_once(plant: Plant) -> None:
     assert [line["status"] for line in _events(plant, "job_outcome")] == ["promoted", "done"]
     assert _counted(plant, "promoted")
     assert _counted(plant, "done")
+
+
+def test_a_verdict_that_fails_rests_before_it_is_tried_again(plant: Plant) -> None:
+    plant.upload(messages(30, seed=1))
+    with pytest.raises(Crash):
+        plant.worker(MarkedStore(plant.store, b'"op":"alias"')).handle(Event(UPLOAD))
+    champion = plant.state().versions[plant.production()]
+    sound = plant.store.get(champion.artifact_key).data
+    plant.store.put(champion.artifact_key, sound[:-1])
+    plant.clock.now += 10_000
+    assert [outcome.status for outcome in plant.first.tick()] == ["failed"]
+    assert plant.first.tick() == []
+    plant.store.put(champion.artifact_key, sound)
+    plant.clock.now += 31
+    assert [outcome.status for outcome in plant.first.tick()] == ["promoted"]
+
+
+def test_a_request_that_loses_its_claim_to_another_is_in_progress(plant: Plant) -> None:
+    plant.upload(messages(30, seed=1))
+
+    class Slow(FaultyStore):
+        """Another worker claims between the look and the claim."""
+
+        done = False
+
+        def put_if_absent(self, key: str, data: bytes) -> str:
+            if b'"op":"claim"' in data and not self.done:
+                self.done = True
+                with pytest.raises(Crash):
+                    plant.worker(builder=_raising(Crash())).handle(Event(UPLOAD))
+            return super().put_if_absent(key, data)
+
+    assert plant.worker(Slow(plant.store)).handle(Event(UPLOAD)).status == "in_progress"
+
+
+def test_a_source_that_was_settled_meanwhile_keeps_its_outcome(plant: Plant) -> None:
+    plant.upload(messages(30, seed=1))
+
+    def overtaken(*args: Any, **options: Any) -> training.TrainedModel:
+        plant.clock.now += 1000
+        plant.worker().tick()
+        raise FitFailed("too late", reason="fit")
+
+    assert plant.worker(builder=Builder(train=overtaken)).handle(Event(UPLOAD)).status == "overtaken"
+    assert plant.outcomes()[UPLOAD] == "published"
+
+
+def test_a_failure_that_cannot_be_recorded_is_still_an_outcome(plant: Plant) -> None:
+    plant.upload(messages(30, seed=1))
+    store = _Down(plant.store, 10**9)
+
+    def failing(*args: Any, **options: Any) -> training.TrainedModel:
+        store._at = 0  # the store goes down too
+        raise ZeroDivisionError
+
+    outcome = plant.worker(store, Builder(train=failing)).handle(Event(UPLOAD))
+    assert (outcome.status, outcome.reason) == ("failed", "error: ZeroDivisionError")
+
+
+def test_a_tick_whose_store_goes_down_while_tidying_says_so_and_goes_on(plant: Plant) -> None:
+    for at in range(1, 40):
+        worker = plant.worker(_Down(plant.store, at))
+        try:
+            worker.tick()
+        except Unavailable:
+            continue
+        break
+    assert _events(plant, "tidy_failed")
