@@ -241,7 +241,7 @@ def dense_row(pairs: Pairs, width: int, *, single: bool) -> list[float]:
     """Return one row of x, rounded to float32 if `single`: `width` floats, or those and their negatives."""
     values = [value for _, value in pairs]
     if single:
-        values = _rounded(values)
+        values = rounded(values)
     if len(values) == width:
         return values
     x = [0.0] * (2 * width)
@@ -250,7 +250,8 @@ def dense_row(pairs: Pairs, width: int, *, single: bool) -> list[float]:
     return x
 
 
-def _rounded(values: list[float]) -> list[float]:
+def rounded(values: list[float]) -> list[float]:
+    """Return the values rounded to float32."""
     form = f"<{len(values)}f"
     try:
         return list(struct.unpack(form, struct.pack(form, *values)))

@@ -5,8 +5,9 @@ bucket's mask has the bits of all leaves that a value in it does not rule out. T
 leave one bit a tree, so counting the bits of a class counts its votes. (Related to QuickScorer, Lucchese et al.
 2015, which ANDs one mask for each false split; here each feature costs one bisection and one AND.)
 
-Bits are ordered by class. A leaf of mixed classes has its bit behind them all; a row that reaches one is left
-to the tree walk. In the file a mask is XORed with the one before it and a feature's masks are deflated together.
+Bits are ordered by class. The class with the most leaves has none: it gets the votes that no other class got.
+A leaf of mixed classes has its bit behind them all; a row that reaches one is left to the tree walk. In the file
+a mask is XORed with the one before it, and a feature's masks are deflated together.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ MAX_STEPS = 256  # bisections for one row
 MAX_MIXED = 0.02  # share of leaves of mixed classes
 GROUPS = (1, 2, 4, 8)
 PIECE_BYTES = 1 << 20  # of masks prepared by one call, about a millisecond
+SEEN_VALUES = 64  # of a feature, whose mask is found without a bisection
 
 
 class Flat(NamedTuple):
@@ -94,7 +96,7 @@ def _sections(groups: Sequence[Flat], n_classes: int) -> Sections:
         cells = _cells(group)
         first, last = _ranges(group)
         order, counts = _bit_order(group, first, n_classes)
-        bits.append(counts)
+        bits.append([*counts, len(group.roots) - 1])
         thresholds.append(cells["threshold"])
         for feature in np.unique(cells["feature"]):
             cuts = cells["threshold"][cells["feature"] == feature]
@@ -139,15 +141,19 @@ def _alive(group: Flat, feature: int, cuts: Any, ranges: tuple[Any, Any]) -> Any
     return alive
 
 
-def _bit_order(group: Flat, first: Any, n_classes: int) -> tuple[Any, Any]:
-    """Return the leaves (in depth-first order) by class, and how many each class has; mixed ones last."""
+def _bit_order(group: Flat, first: Any, n_classes: int) -> tuple[Any, list[int]]:
+    """Return the leaves that have a bit, by class, and the bits of each class, -1 if it has none; mixed last."""
     import numpy as np
 
     leaves = np.flatnonzero(group.feature < 0)
     kinds = np.empty(len(leaves), np.int64)
     outcome = group.outcome[leaves]
     kinds[first[leaves]] = np.where(outcome < 0, n_classes, outcome)
-    return np.argsort(kinds, kind="stable"), np.bincount(kinds, minlength=n_classes + 1)
+    counts = np.bincount(kinds, minlength=n_classes + 1).tolist()
+    largest = int(np.argmax(counts[:-1]))
+    counts[largest] = -1
+    order = np.argsort(kinds, kind="stable")
+    return order[kinds[order] != largest], counts
 
 
 def _deflated(alive: Any) -> bytes:
@@ -158,13 +164,45 @@ def _deflated(alive: Any) -> bytes:
     return zlib.compress(packed.tobytes(), 6)
 
 
+class Group(NamedTuple):
+    """The masks of some trees. `steps` holds feature, values seen with their mask, cuts, and a mask a bucket."""
+
+    n_trees: int
+    bits: tuple[int, ...]  # of each class, -1: the votes that no other class got; at last the mixed leaves
+    every: int  # the mask of all bits
+    steps: list[tuple[int, dict[float, int], Sequence[float], list[int]]]
+
+    def counts(self, x: Sequence[float]) -> list[int] | None:
+        """Return the votes for each class, None if a leaf of mixed classes is reached."""
+        left = self.every
+        for feature, seen, cuts, buckets in self.steps:
+            value = x[feature]
+            mask = seen.get(value)
+            if mask is None:
+                mask = buckets[bisect_left(cuts, value)]
+                if len(seen) < SEEN_VALUES:
+                    seen[value] = mask
+            left &= mask
+        counts, votes, rest = [], 0, 0
+        for index, bits in enumerate(self.bits[:-1]):
+            if bits < 0:
+                rest = index
+                counts.append(0)
+                continue
+            count = (left & ((1 << bits) - 1)).bit_count()
+            left >>= bits
+            votes += count
+            counts.append(count)
+        counts[rest] = self.n_trees - votes
+        return None if left else counts
+
+
 class Ballot:
     """Counts the votes of one row, once all masks are in memory."""
 
     def __init__(self, file: FlatFile, prefix: str) -> None:
         self._file, self._prefix = file, prefix
-        self._steps: list[list[tuple[int, Sequence[float], list[int]]]] = []  # per group: feature, cuts, masks
-        self._segments: list[tuple[int, tuple[tuple[int, int], ...]]] = []  # per group: all bits, then a class's
+        self._groups: list[Group] = []
         self._pieces = self._prepare()
 
     def advance(self) -> bool:
@@ -176,43 +214,35 @@ class Ballot:
 
         x holds no NaN.
         """
-        total: list[int] | None = None
-        for steps, (every, segments) in zip(self._steps, self._segments, strict=True):
-            left = every
-            for feature, cuts, buckets in steps:
-                left &= buckets[bisect_left(cuts, x[feature])]
-            counts = []
-            for mask, bits in segments:
-                counts.append((left & mask).bit_count())
-                left >>= bits
-            if left:
+        first, *others = self._groups
+        total = first.counts(x)
+        for group in others:
+            counts = group.counts(x)
+            if total is None or counts is None:
                 return None
-            total = counts if total is None else [a + b for a, b in zip(total, counts, strict=True)]
+            total = [a + b for a, b in zip(total, counts, strict=True)]
         return total
 
     def _prepare(self) -> Iterator[bool]:
         file, prefix = self._file, self._prefix
         bits, index = file.rows(prefix + "mask_bits"), file.rows(prefix + "mask_index")
         cuts, blobs = file.slice_reader(prefix + "mask_cuts"), file.slice_reader(prefix + "masks")
-        widths = [bits(group) for group in range(file.section(prefix + "mask_bits").shape[0])]
-        self._segments = [_segments(width) for width in widths]
-        self._steps = [[] for _ in widths]
+        for number in range(file.section(prefix + "mask_bits").shape[0]):
+            *counts, n_trees = bits(number)
+            every = (1 << sum(max(0, count) for count in counts)) - 1
+            self._groups.append(Group(n_trees, tuple(counts), every, []))
         cut = done = 0
         for entry in range(file.section(prefix + "mask_index").shape[0]):
-            group, feature, count, at, size = index(entry)
+            number, feature, count, at, size = index(entry)
+            group = self._groups[number]
             thresholds = struct.unpack(f"<{count}f", cuts(cut * 4, (cut + count) * 4))
-            masks = _inflated(blobs(at, at + size), count + 1, (sum(widths[group]) + 7) // 8)
-            self._steps[group].append((feature, thresholds, masks))
+            masks = _inflated(blobs(at, at + size), count + 1, (group.every.bit_length() + 7) // 8)
+            group.steps.append((feature, {}, thresholds, masks))
             cut += count
-            done += (count + 1) * sum(widths[group]) // 8
+            done += (count + 1) * group.every.bit_length() // 8
             if done >= PIECE_BYTES:
                 done = 0
                 yield False
-
-
-def _segments(widths: Sequence[int]) -> tuple[int, tuple[tuple[int, int], ...]]:
-    """Return the mask of all bits, and (mask, number) of each class's bits; mixed leaves have the last width."""
-    return (1 << sum(widths)) - 1, tuple(((1 << n) - 1, n) for n in widths[:-1])
 
 
 def _inflated(blob: bytes, count: int, size: int) -> list[int]:

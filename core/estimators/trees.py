@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from core.errors import ConfigError, FitFailed
-from core.forest import Layout, Walker, dense_row
-from core.kinds import Csr, Pairs
+from core.forest import Layout, Walker, dense_row, rounded
+from core.kinds import Block, Csr, Pairs
 from core.votes import Ballot
 
 if TYPE_CHECKING:
@@ -93,7 +93,28 @@ class Trees:
         """Return the outputs for one row of x, shape (n_out,); faster after the first rows."""
         if not self._ready:
             self._prepare()
-        x = dense_row(pairs, self._width, single=self._mode != "boost")
+        return self._score(dense_row(pairs, self._width, single=self._mode != "boost"))
+
+    def fused(self, blocks: Sequence[Block]) -> Callable[[Mapping[str, Any]], list[float]] | None:
+        """Return a function of one row's values to the outputs, if every block can give its x as floats."""
+        readers = [getattr(block, "floats", None) for block in blocks]
+        if None in readers:
+            return None
+        first, *rest = readers
+        single = self._mode != "boost"
+
+        def outputs(values: Mapping[str, Any]) -> list[float]:
+            if not self._ready:
+                self._prepare()
+            x = first(values)  # type: ignore[misc]
+            for read in rest:
+                x += read(values)  # type: ignore[misc]
+            return self._score(rounded(x) if single else x)
+
+        return outputs
+
+    def _score(self, x: list[float]) -> list[float]:
+        """Return the outputs for x as `dense_row` gives it."""
         if self._ready and self._ballot is not None and not math.isnan(sum(x)):
             counts = self._ballot.counts(x)
             if counts is not None:

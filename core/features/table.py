@@ -109,6 +109,13 @@ class TableBlock:
                 pairs.append((at, float(code)))
         return pairs
 
+    def floats(self, values: Mapping[str, Any]) -> list[float]:
+        """Return one row of x with its zeros."""
+        x = [0.0] * self.width
+        for index, value in self.row(values):
+            x[index] = value
+        return x
+
     def fuse(self, weights: RowReader, n_out: int) -> Callable[[Mapping[str, Any]], list[float]]:
         """Return the share of x @ w of one row; weight rows are kept once they were read."""
         memo: dict[int, tuple[float, ...]] = {}

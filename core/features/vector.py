@@ -1,10 +1,15 @@
-"""Precomputed vectors (.npy sets, embeddings): taken as they are, or scaled by what was learnt in fit."""
+"""Precomputed vectors (.npy sets, embeddings): taken as they are, or scaled by what was learnt in fit.
+
+Scaling is x = (v - center) / spread, with the numbers of scikit-learn's StandardScaler, MinMaxScaler (whose
+result it equals but for rounding) or RobustScaler.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from core.errors import ConfigError, DataRejected, Problem
 from core.kinds import Pairs, RowReader, fuse_pairs
 
 if TYPE_CHECKING:
@@ -12,8 +17,9 @@ if TYPE_CHECKING:
     from core.kinds import Floats, Sections
     from core.schema import Batch, Column
 
-DEFAULTS: dict[str, Any] = {"scale": "none"}
+SCALES = ("standard", "minmax", "robust", "none")
 ROW_WIDTH = 256  # a wider vector is faster through numpy, even alone
+Moments = tuple[list[float], list[float]]  # center and spread
 
 
 class VectorBlock:
@@ -24,6 +30,7 @@ class VectorBlock:
         self.columns: tuple[str, ...] = (column,)
         self.width = width
         self._column, self._moments = column, moments
+        self._kept: Moments | None = None  # the moments as lists, once a row needed them
 
     def params(self) -> dict[str, Any]:
         """Return the width and whether it scales."""
@@ -40,14 +47,20 @@ class VectorBlock:
         """Return the column's name with the position."""
         return [f"{self._column}[{index}]" for index in range(self.width)]
 
+    def floats(self, values: Mapping[str, Any]) -> list[float]:
+        """Return one row of x with its zeros."""
+        entry = values[self._column]
+        vector: list[float] = entry.tolist() if hasattr(entry, "dtype") else list(entry)
+        if self._moments is None:
+            return vector
+        if self._kept is None:
+            center, spread = self._moments()
+            self._kept = center.tolist(), spread.tolist()
+        return [(v - c) / s for v, c, s in zip(vector, *self._kept, strict=True)]
+
     def row(self, values: Mapping[str, Any]) -> Pairs:
         """Return the values that are not zero after scaling."""
-        vector = values[self._column]
-        if self._moments is not None:
-            center, spread = self._moments()
-            scaled = zip(vector, center.tolist(), spread.tolist(), strict=True)
-            vector = [(value - c) / s for value, c, s in scaled]
-        return [(index, float(value)) for index, value in enumerate(vector) if value]
+        return [(index, value) for index, value in enumerate(self.floats(values)) if value]
 
     def fuse(self, weights: RowReader, n_out: int) -> Callable[[Mapping[str, Any]], list[float]]:
         """Return the share of a row; for a wide vector one that asks for the matrix instead."""
@@ -57,7 +70,7 @@ class VectorBlock:
         """Return the vectors, float64 of shape (n_rows, width)."""
         import numpy as np
 
-        x = np.asarray(batch.columns[self._column], np.float64).reshape(batch.n_rows, self.width)
+        x: Floats = np.asarray(batch.columns[self._column], np.float64).reshape(batch.n_rows, self.width)
         if self._moments is None:
             return x
         center, spread = self._moments()
@@ -70,28 +83,40 @@ def _ask_for_matrix(values: Mapping[str, Any]) -> list[float]:
 
 
 def fit(columns: Sequence[Column], batch: Batch) -> VectorBlock:
-    """Return the block for one vector column, with center and spread learnt if its option `scale` says so."""
+    """Return the block for one vector column, with center and spread learnt if its option `scale` says so.
+
+    Raises ConfigError for a wrong option, DataRejected for values too large to scale.
+    """
     import numpy as np
 
     (column,) = columns
+    scale = column.options.get("scale", "none")
+    if scale not in SCALES or column.options.keys() - {"scale"}:
+        raise ConfigError(f"columns.{column.name}: scale must be one of {', '.join(SCALES)}")
     plain = VectorBlock(column.name, column.width, None)
-    scale = {**DEFAULTS, **column.options}["scale"]
     if scale == "none":
         return plain
-    center, spread = _learnt(scale, plain.matrix(batch))
-    spread = np.where(spread == 0.0, 1.0, spread)
+    with np.errstate(over="ignore", invalid="ignore"):
+        center, spread = _learnt(scale, plain.matrix(batch))
+    if not (np.isfinite(center).all() and np.isfinite(spread).all()):
+        problem = Problem("has values too large to scale", column.name)
+        raise DataRejected("schema", f"column {column.name} has values too large to scale", (problem,))
     return VectorBlock(column.name, column.width, lambda: (center, spread))
 
 
 def _learnt(scale: str, x: Floats) -> tuple[Any, Any]:
+    """Return center and spread; a constant feature has spread 1."""
     import numpy as np
+    from sklearn.preprocessing import MinMaxScaler, RobustScaler, StandardScaler
 
     if scale == "standard":
-        return x.mean(axis=0), x.std(axis=0)
-    if scale == "minmax":
-        return x.min(axis=0), np.ptp(x, axis=0)
-    low, middle, high = np.percentile(x, [25, 50, 75], axis=0)
-    return middle, high - low
+        standard = StandardScaler().fit(x)
+        return standard.mean_, standard.scale_
+    if scale == "robust":
+        robust = RobustScaler().fit(x)
+        return robust.center_, robust.scale_
+    minmax = MinMaxScaler().fit(x)
+    return minmax.data_min_, np.where(minmax.data_range_ == 0.0, 1.0, minmax.data_range_)
 
 
 def load(columns: Sequence[Column], params: Mapping[str, Any], file: FlatFile, prefix: str) -> VectorBlock:
