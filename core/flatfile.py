@@ -9,8 +9,8 @@ Layout (all integers little-endian):
 
 The header names the size of the data and the sha256 of the digest table, and the registry's log names the
 sha256 of the header; so the log pins every byte. A page's digest is its sha256 cut to 128 bits, which no second
-preimage reaches either and which halves what every load must hash. A page is checked against its digest before its first use:
-what a model of any size costs to load depends on what is read, not on how large it is.
+preimage reaches either, and which halves what every load must hash. A page is checked against its digest before
+its first use: what a model costs to load depends on what is read, not on how large it is.
 """
 
 from __future__ import annotations

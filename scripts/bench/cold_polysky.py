@@ -21,3 +21,5 @@ response = app(Request("POST", "/predict/bench", "", headers, body))
 print(response.body.decode())
 if response.status != 200:
     raise SystemExit(response.body.decode())
+with open("/proc/self/status") as status:
+    print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
