@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import random
@@ -9,6 +10,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from core.app import build_app
 from core.artifact import export, load
@@ -60,6 +64,24 @@ def table_model() -> bytes:
     batch = Batch(6, {"size": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "town": ["a", "b", "a", "b", "a", "b"]})
     columns = [Column("size", "number"), Column("town", "category")]
     made, _, _ = draft(columns, batch, [1.0, 2.5, 3.0, 4.5, 5.0, 6.5], algorithm="ridge", task="regression")
+    return export(made)
+
+
+def picture(shade: int) -> bytes:
+    """Return a small PNG of one shade with a dot."""
+    pixels = np.full((16, 16), shade, np.uint8)
+    pixels[3, shade % 16] = 255 - shade
+    target = io.BytesIO()
+    Image.fromarray(pixels).save(target, "PNG")
+    return target.getvalue()
+
+
+@cache
+def image_model() -> bytes:
+    """Return the artifact of a classifier of dark and light pictures."""
+    shades = [10, 20, 30, 40, 200, 210, 220, 230]
+    batch = Batch(8, {"photo": [picture(shade) for shade in shades]})
+    made, _, _ = draft([Column("photo", "image")], batch, ["dark"] * 4 + ["light"] * 4)
     return export(made)
 
 

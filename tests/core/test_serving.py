@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import threading
@@ -12,7 +13,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from core.artifact import load
 from core.store import MemoryStore
-from tests.core.house import House, Spy, body_of, damaged, header, table_model, text_model, version_id, wide_model
+from tests.core.house import (
+    House,
+    Spy,
+    body_of,
+    damaged,
+    header,
+    image_model,
+    picture,
+    table_model,
+    text_model,
+    version_id,
+    wide_model,
+)
 
 TEXT = "where is my parcel"
 
@@ -145,6 +158,21 @@ def test_batches_of_one_and_of_the_limit_are_answered_in_order() -> None:
     answers = body_of(house.send("POST", "/predict/support", {"texts": texts}, token=house.token()))["predictions"]
     assert [entry["label"] for entry in answers] == ["delivery", "billing"] * 25
     assert house.metric("model_prediction_count", ("support", "billing")) == 25
+
+
+def test_an_image_is_taken_as_a_body_and_as_base64(house: House) -> None:
+    house.publish("photos", image_model())
+    token = house.token()
+    for shade, label in ((25, "dark"), (215, "light")):
+        sent = {"image": base64.b64encode(picture(shade)).decode()}
+        packed = house.send("POST", "/predict/photos", sent, token=token)
+        plain = house.send(
+            "POST", "/predict/photos", picture(shade), token=token, headers={"content-type": "image/png"}
+        )
+        assert body_of(packed)["predictions"] == body_of(plain)["predictions"]
+        assert body_of(plain)["predictions"][0]["label"] == label
+    bad = house.send("POST", "/predict/photos", b"\x89PNG\r\n", token=token, headers={"content-type": "image/png"})
+    assert (bad.status, body_of(bad)["code"]) == (422, "invalid_input")
 
 
 def test_an_image_for_a_model_without_one_is_invalid(house: House) -> None:
