@@ -14,6 +14,7 @@ import pytest
 from core.local_store import open_store
 from core.tokens import create_token
 from scripts.cli import run
+from tests.mood import SPEC, rows
 
 FORBIDDEN = {
     *("sklearn", "scipy", "pandas", "joblib", "numpy", "imblearn", "skl2onnx", "onnxruntime", "pyarrow", "PIL"),
@@ -22,16 +23,6 @@ FORBIDDEN = {
     *("datetime", "uuid", "decimal", "tempfile", "subprocess", "pathlib", "socket", "importlib.metadata"),
 }
 CEILING = 92  # modules, of the standard library and of core; 84 when this was written
-SPEC = """
-name = "mood"
-task = "classification"
-label = "label"
-[columns.text]
-kind = "text"
-[estimator]
-kind = "linear"
-algorithm = "logistic_regression"
-"""
 SERVE = """
 import sys
 before = set(sys.modules)  # what the interpreter loads by itself
@@ -54,9 +45,7 @@ print(json.dumps([answer.status, json.loads(answer.body), sorted(set(sys.modules
 def served(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, dict[str, object], list[str]]:
     """The status, the answer and the modules of a fresh interpreter that made one prediction."""
     folder = tmp_path_factory.mktemp("cold")
-    glad, sad = "cake gift friend sun", "rain tears lost late"
-    lines = [f"{(glad, sad)[i % 2]} word{i},{('glad', 'sad')[i % 2]}" for i in range(100)]
-    (folder / "data.csv").write_text("\n".join(["text,label", *lines, ""]))
+    (folder / "data.csv").write_text(rows(0, 100))
     (folder / "mood.toml").write_text(SPEC)
     store = str(folder / "store")
     assert run(["train", str(folder / "mood.toml"), "--data", str(folder / "data.csv"), "--store", store]) == 0

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.shop import MOOD, Shop, moods
+from tests.cli.shop import Shop
+from tests.mood import SPEC, rows
 
 
 @pytest.fixture
@@ -19,5 +20,5 @@ def shop(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.
 @pytest.fixture
 def mood(shop: Shop) -> Shop:
     """A store with one version of the model mood."""
-    shop.train(MOOD, shop.write("mood.csv", moods(0, 120)))
+    shop.train(SPEC, shop.write("mood.csv", rows(0, 120)))
     return shop

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,18 +10,6 @@ import pytest
 
 from scripts.cli import run
 
-MOOD = """
-name = "mood"
-task = "classification"
-label = "label"
-[columns.text]
-kind = "text"
-[estimator]
-kind = "linear"
-algorithm = "logistic_regression"
-[gate]
-max_drop = 0.05
-"""
 PRICE = """
 name = "price"
 task = "regression"
@@ -35,7 +22,6 @@ kind = "category"
 kind = "linear"
 algorithm = "ridge"
 """
-WORDS = {"glad": ("sunny", "cake", "friend", "laugh", "gift"), "sad": ("rain", "lost", "alone", "tears", "late")}
 
 
 class Done(NamedTuple):
@@ -86,16 +72,6 @@ class Shop:
 
     def train(self, spec: str, data: str, *options: str) -> Done:
         return self.call("train", self.write("spec.toml", spec), "--data", data, *options)
-
-
-def moods(start: int, count: int, names: Sequence[str] = ("glad", "sad")) -> str:
-    """Return CSV rows of texts whose words tell the class; `names` are the labels they get."""
-    lines = ["text,label"]
-    for index in range(start, start + count):
-        words = list(WORDS.values())[index % 2]
-        text = " ".join(words[(index * step) % len(words)] for step in (1, 2, 3))
-        lines.append(f"{text} number{index},{names[index % 2]}")
-    return "\n".join(lines) + "\n"
 
 
 def prices(count: int) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from core.spec import load_spec
-from tests.cli.shop import Shop, moods, prices
+from tests.cli.shop import Shop, prices
+from tests.mood import rows
 
 
 def test_the_spec_of_init_trains_as_it_is(shop: Shop) -> None:
-    data = shop.write("mood.csv", moods(0, 120))
+    data = shop.write("mood.csv", rows(0, 120))
     out = shop.folder / "mood.toml"
     done = shop.run("init", data, "--label", "label", "--name", "mood", "--out", str(out))
     assert (done.code, done.out) == (0, "")
@@ -28,7 +29,7 @@ def test_a_registered_name_in_capitals_becomes_a_legal_one(shop: Shop) -> None:
 
 def test_a_label_that_is_not_there_is_named_and_nothing_is_written(shop: Shop) -> None:
     out = shop.folder / "spec.toml"
-    done = shop.run("init", shop.write("mood.csv", moods(0, 20)), "--label", "mood", "--out", str(out))
+    done = shop.run("init", shop.write("mood.csv", rows(0, 20)), "--label", "mood", "--out", str(out))
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "there is no column mood; there are: text, label" in done.err
     assert not out.exists()

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.shop import MOOD, PRICE, Shop, moods, prices
+from tests.cli.shop import PRICE, Shop, prices
+from tests.mood import SPEC, rows
 
 
 def rows_of(path: Path) -> tuple[list[str], list[list[str]]]:
     with path.open(newline="") as file:
-        header, *rows = csv.reader(file)
-    return header, rows
+        header, *found = csv.reader(file)
+    return header, found
 
 
 def test_train_prints_exactly_the_promised_json(shop: Shop) -> None:
-    done = shop.train(MOOD, shop.write("mood.csv", moods(0, 120)), "--json")
+    done = shop.train(SPEC, shop.write("mood.csv", rows(0, 120)), "--json")
     assert list(done.json) == ["model", "version", "alias", "metrics", "gate"]
     assert (done.json["model"], done.json["alias"], done.json["gate"]["passed"]) == ("mood", "production", True)
     assert done.json["metrics"]["accuracy"] == 1.0
@@ -29,13 +30,13 @@ def test_train_prints_exactly_the_promised_json(shop: Shop) -> None:
 
 def test_training_the_same_again_gives_the_same_version(mood: Shop) -> None:
     first = mood.call("models", "show", "mood", "--json").json
-    again = mood.train(MOOD, str(mood.folder / "mood.csv"), "--json").json
+    again = mood.train(SPEC, str(mood.folder / "mood.csv"), "--json").json
     assert [view["version"] for view in first] == [again["version"]]
 
 
 def test_a_version_below_its_minimum_stays_in_staging_and_says_why(shop: Shop) -> None:
-    spec = MOOD + "minimum = {accuracy = 0.9}\n"
-    confused = moods(0, 120).replace("sunny", "rain").replace("cake", "lost").replace("friend", "alone")
+    spec = SPEC + "minimum = {accuracy = 0.9}\n"
+    confused = rows(0, 120).replace("sunny", "rain").replace("cake", "lost").replace("friend", "alone")
     done = shop.train(spec, shop.write("mood.csv", confused.replace("laugh", "tears").replace("gift", "late")))
     assert "mood v-" in done.out
     assert "→ staging" in done.out
@@ -46,10 +47,10 @@ def test_predict_writes_labels_and_probabilities_in_the_order_of_the_rows(mood: 
     path = mood.write("rows.csv", "text\nrain and tears\na gift and cake\nlost alone\n")
     out = mood.folder / "out.csv"
     done = mood.call("predict", "mood", "--file", path, "--out", str(out))
-    header, rows = rows_of(out)
+    header, found = rows_of(out)
     assert header == ["prediction", "p_glad", "p_sad"]
-    assert [row[0] for row in rows] == ["sad", "glad", "sad"]
-    for label, *shares in rows:
+    assert [row[0] for row in found] == ["sad", "glad", "sad"]
+    for label, *shares in found:
         glad, sad = map(float, shares)
         assert math.isclose(glad + sad, 1.0)
         assert (glad > sad) == (label == "glad")
@@ -58,10 +59,10 @@ def test_predict_writes_labels_and_probabilities_in_the_order_of_the_rows(mood: 
 
 
 def test_predict_ignores_the_label_column_and_keeps_every_row_over_many_chunks(mood: Shop) -> None:
-    path = mood.write("rows.csv", moods(0, 5000))
+    path = mood.write("rows.csv", rows(0, 5000))
     out = mood.folder / "out.csv"
     mood.call("predict", "mood", "--file", path, "--out", str(out))
-    expected = [line.rpartition(",")[2] for line in moods(0, 5000).splitlines()[1:]]
+    expected = [line.rpartition(",")[2] for line in rows(0, 5000).splitlines()[1:]]
     assert [row[0] for row in rows_of(out)[1]] == expected
 
 
@@ -71,9 +72,9 @@ def test_predict_of_a_regression_writes_the_value_alone(shop: Shop) -> None:
     shop.call(
         "predict", "price", "--file", shop.write("rows.csv", "size,town\n10,Bern\n10,Thun\n"), "--out", str(out)
     )
-    header, rows = rows_of(out)
+    header, found = rows_of(out)
     assert header == ["prediction"]
-    assert [float(value) for (value,) in rows] == pytest.approx([40, 50], abs=1.5)
+    assert [float(value) for (value,) in found] == pytest.approx([40, 50], abs=1.5)
 
 
 def test_predict_to_stdout(mood: Shop) -> None:
@@ -108,7 +109,7 @@ def test_an_unknown_model_or_version_is_told(mood: Shop) -> None:
 
 
 def test_evaluate_scores_a_labelled_file(mood: Shop) -> None:
-    path = mood.write("more.csv", moods(500, 40) + "cake gift,sad\n")
+    path = mood.write("more.csv", rows(500, 40) + "cake gift,sad\n")
     found = mood.call("evaluate", "mood", "--file", path, "--json").json
     assert found["metrics"]["n"] == 41
     assert found["metrics"]["accuracy"] == pytest.approx(40 / 41)
@@ -119,13 +120,13 @@ def test_evaluate_scores_a_labelled_file(mood: Shop) -> None:
 
 
 def test_a_bad_spec_tells_every_problem_in_one_line(shop: Shop) -> None:
-    spec = shop.write("spec.toml", MOOD.replace('kind = "text"', 'kind = "words"').replace("logistic", "magic"))
-    line = shop.refused("train", spec, "--data", shop.write("mood.csv", moods(0, 20)))
+    spec = shop.write("spec.toml", SPEC.replace('kind = "text"', 'kind = "words"').replace("logistic", "magic"))
+    line = shop.refused("train", spec, "--data", shop.write("mood.csv", rows(0, 20)))
     assert "columns.text.kind" in line
 
 
 def test_data_that_cannot_be_learnt_from_is_refused_and_nothing_is_published(shop: Shop) -> None:
-    one_class = moods(0, 40, names=("glad", "glad"))
-    line = shop.refused("train", shop.write("spec.toml", MOOD), "--data", shop.write("mood.csv", one_class))
+    one_class = rows(0, 40, names=("glad", "glad"))
+    line = shop.refused("train", shop.write("spec.toml", SPEC), "--data", shop.write("mood.csv", one_class))
     assert "class" in line
     assert json.loads(shop.call("models", "list", "--json").out) == []

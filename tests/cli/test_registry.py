@@ -10,13 +10,14 @@ import pytest
 from core.auth import Verifier
 from core.reader import open_reader
 from handlers_onprem.watch import sole_worker
-from tests.cli.shop import MOOD, Shop, moods
+from tests.cli.shop import Shop
+from tests.mood import SPEC, rows
 
 
 @pytest.fixture
 def two(mood: Shop) -> Shop:
     """A store with two versions of mood, both of which have served."""
-    mood.train(MOOD, mood.write("more.csv", moods(0, 200)))
+    mood.train(SPEC, mood.write("more.csv", rows(0, 200)))
     return mood
 
 
@@ -76,7 +77,7 @@ def test_a_version_in_use_cannot_be_retired_others_can(two: Shop) -> None:
     new, old = versions(two)
     assert "an alias points to" in two.refused("models", "retire", "mood", new, code=1)
     two.call("models", "promote", "mood", new, "--alias", "canary")
-    two.train(MOOD, two.write("most.csv", moods(0, 300)))
+    two.train(SPEC, two.write("most.csv", rows(0, 300)))
     assert two.call("models", "retire", "mood", old).out == f"mood: {old} is retired\n"
     assert "retired" in two.call("models", "show", "mood").out
 
@@ -134,7 +135,7 @@ def test_an_upload_becomes_one_job_and_one_version_however_often_it_is_sent(
     mood: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POLYSKY_MIN_UPLOAD_AGE_S", "0")
-    path = mood.write("new data (1).csv", moods(1000, 40))
+    path = mood.write("new data (1).csv", rows(1000, 40))
     first = mood.call("upload", "mood", path, "--json").json
     assert first["key"].endswith("-new-data-1-.csv")
     assert mood.call("upload", "mood", path, "--json").json == first

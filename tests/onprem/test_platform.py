@@ -25,37 +25,10 @@ from core.local_store import open_store
 from core.tokens import create_token
 from scripts.cli import run
 from scripts.demo.stage import Answer, Server, command, environment
+from tests.mood import SPEC, rows
 
-SPEC = """
-name = "mood"
-task = "classification"
-label = "label"
-[columns.text]
-kind = "text"
-[estimator]
-kind = "linear"
-algorithm = "logistic_regression"
-[gate]
-max_drop = 0.05
-"""
-WORDS = {
-    "glad": ("sunny", "cake", "friend", "laugh", "gift", "holiday"),
-    "sad": ("rain", "lost", "alone", "tears", "broken", "late"),
-}
 LIMIT = 50_000
 QUESTION = {"text": "cake and a friend and a gift"}
-
-
-def rows(start: int, count: int, labels: tuple[str, str] = ("glad", "sad")) -> str:
-    """Return CSV rows: each text has words of its class, and a number that makes it unique."""
-    names = dict(zip(WORDS, labels, strict=True))
-    lines = ["text,label"]
-    for index in range(start, start + count):
-        kind = list(WORDS)[index % 2]
-        words = WORDS[kind]
-        text = " ".join(words[(index * step) % len(words)] for step in (1, 2, 3, 5))
-        lines.append(f"{text} number{index},{names[kind]}")
-    return "\n".join(lines) + "\n"
 
 
 class Live(NamedTuple):
@@ -242,7 +215,7 @@ def test_a_file_copied_into_the_store_is_learnt_from(live: Live) -> None:
 
 def test_a_worse_version_stays_in_staging_with_the_reason(live: Live) -> None:
     serving = live.settled()
-    wrong = rows(3000, 400, labels=("sad", "glad")).encode()
+    wrong = rows(3000, 400, names=("sad", "glad")).encode()
     accepted = live.ask("POST", "/retrain/mood", wrong, kind="text/csv")
     job = live.job(accepted.json()["status_url"])
     assert not (job["gate"] or {}).get("passed", False)
