@@ -73,9 +73,9 @@ def open_arrays(members: Sequence[Member], label: str, limits: Limits, wanted: C
         arrays[member.name] = read_array(member, limits)
         if sum(array.nbytes for array in arrays.values()) > limits.bytes:
             raise too_large("the arrays together", limits.bytes, "bytes")
-    if not arrays:
-        raise DataRejected("format", "there is no array in the file")
     class_names = arrays.pop(CLASS_NAMES, None)
+    if not arrays:
+        raise DataRejected("format", "there is no array of rows in the file")
     columns = _columns(arrays, label, wanted)
     if label in columns:
         columns[label] = _labels(columns[label], class_names)

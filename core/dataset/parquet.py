@@ -13,6 +13,7 @@ from core.dataset.source import CHUNK_ROWS, Chunk, Run, Source
 from core.errors import DataRejected
 
 MAGIC = b"PAR1"
+_DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError)
 
 
 def open_parquet(stream: IO[bytes], limits: Limits) -> Source:
@@ -21,9 +22,9 @@ def open_parquet(stream: IO[bytes], limits: Limits) -> Source:
         texts = [field.name for field in pq.read_schema(stream) if _is_text(field.type)]
         stream.seek(0)
         file = pq.ParquetFile(stream, read_dictionary=texts, page_checksum_verification=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
+        names = tuple(file.schema_arrow.names)
+    except _DAMAGE as error:
         raise DataRejected("truncated", "the Parquet file is cut or damaged") from error
-    names = tuple(file.schema_arrow.names)
     _check(file.metadata, names, limits)
     return Source(names, _chunks(file, names, limits))
 
@@ -54,7 +55,9 @@ def _chunks(file: Any, names: tuple[str, ...], limits: Limits) -> Iterator[Chunk
                 raise too_large("the table, unpacked,", limits.bytes, "bytes")
             cells = [cell for cell, _ in columns]
             yield Chunk(batch.num_rows, dict(zip(names, cells, strict=True)))
-    except (pa.ArrowException, OSError) as error:
+    except UnicodeDecodeError:
+        raise DataRejected("encoding", "a text of the Parquet file is not UTF-8") from None
+    except _DAMAGE as error:
         raise DataRejected("truncated", "the Parquet file is cut or damaged") from error
 
 

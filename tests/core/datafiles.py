@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import zipfile
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from core.dataset.reading import read_table
 from core.dataset.table import Dataset
@@ -24,6 +27,7 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63600000000200"
     "0148afa4710000000049454e44ae426082"
 )
+JPEG = b"\xff\xd8\xff\xe0" + bytes(20)
 ROOT = Path(os.environ.get("POLYSKY_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
@@ -77,4 +81,16 @@ def npz(**arrays: Any) -> bytes:
     """Return the bytes of a compressed .npz."""
     sink = io.BytesIO()
     np.savez_compressed(sink, **arrays)
+    return sink.getvalue()
+
+
+def lines(*rows: Any) -> bytes:
+    """Return the rows as JSON Lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def parquet(**columns: Any) -> bytes:
+    """Return a Parquet file of the columns."""
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
     return sink.getvalue()
