@@ -79,7 +79,7 @@ def _measure(services: Services, name: str, batch: Batch, found: Predictions, mo
     for column in model.schema.columns:
         if column.kind == "text":
             for text in batch.columns[column.name]:
-                telemetry.observe("app_input_length_words", len(text.split()), (name,))
+                telemetry.observe("app_input_length_words", text.count(" ") + 1, (name,))
     if found.labels is None:
         telemetry.count("model_prediction_count", (name, "_value"), batch.n_rows)
         return

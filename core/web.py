@@ -78,6 +78,7 @@ class Match(NamedTuple):
     params: Mapping[str, str]
 
 
+quote = json.encoder.encode_basestring_ascii  # a string as JSON in ASCII, with its quotes
 _DUMPS = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
