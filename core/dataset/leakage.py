@@ -16,6 +16,7 @@ ACCURACY = 0.99
 ERROR_KEPT = 0.05  # of the errors of always naming the largest class, what a leak leaves at most
 R2 = 0.999
 MIN_ROWS = 50
+REPEATS = 20  # rows a value has on average from which on its majority needs no proof on other rows
 SAMPLE_ROWS = 20_000
 Codes = NDArray[np.intp]
 
@@ -64,11 +65,18 @@ def _codes(cells: Sequence[Any]) -> Codes:
 
 def _gives_class(column: Column, cells: Any, y: NDArray[Any], half: NDArray[np.bool_]) -> bool:
     share = np.bincount(y).max() / len(y)
-    predict = _tree if column.kind == "number" else _majority
-    x = np.asarray(cells, np.float64) if column.kind == "number" else _codes(cells)
-    right = sum(int((predict(x[a], y[a], x[~a]) == y[~a]).sum()) for a in (half, ~half))
-    accuracy = right / len(y)
+    accuracy = _accuracy(column, cells, y, half)
     return accuracy > ACCURACY and bool(1 - accuracy <= ERROR_KEPT * (1 - share))
+
+
+def _accuracy(column: Column, cells: Any, y: Codes, half: NDArray[np.bool_]) -> float:
+    """Return how well one column tells the class, of rows it did not learn from unless its values repeat a lot."""
+    codes = _codes(cells)
+    if (int(codes.max()) + 1) * REPEATS <= len(y):
+        return float((_majority(codes, y, codes) == y).mean())
+    x, predict = (np.asarray(cells, np.float64), _tree) if column.kind == "number" else (codes, _majority)
+    right = sum(int((predict(x[a], y[a], x[~a]) == y[~a]).sum()) for a in (half, ~half))
+    return right / len(y)
 
 
 def _tree(x: NDArray[Any], y: Codes, unseen: NDArray[Any]) -> Codes:
