@@ -68,11 +68,12 @@ def _blame(n: int, entry: dict[str, Any], digest: str, following: bytes | None) 
     """Return n or n - 1: an entry whose successor knows its sha256 is itself, so the one before it is not."""
     if entry.get("n") != n:
         return n - 1 if entry.get("n") == n - 1 and n else n
-    return n - 1 if n and (following is None or _prev(following) == digest) else n
+    return n - 1 if n and _prev(following) in (None, digest) else n
 
 
-def _prev(body: bytes) -> Any:
+def _prev(body: bytes | None) -> Any:
+    """Return the sha256 that an entry names for the one before it, None if there is no such entry."""
     try:
-        return parse_entry(body).get("prev")
+        return parse_entry(body).get("prev") if body is not None else None
     except ValueError:
         return None

@@ -129,7 +129,7 @@ def test_a_state_in_hand_does_not_change_under_later_appends() -> None:
 
 
 class Scripted(MemoryStore):
-    """A store that answers log creations as the script says: ok, before (no effect), after, late, denied, taken."""
+    """Answers log creations as the script says: ok, before (no effect), after, late, down, denied, taken."""
 
     def __init__(self, *script: str) -> None:
         super().__init__()
