@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from core import evaluation
 from core.errors import Conflict
-from core.evaluation import Metrics
+from core.evaluation import Metrics, wilson
 from core.gate import GateVerdict, Rival, decide
 from core.model import Model
 from core.registry import Registry
@@ -19,6 +19,7 @@ from core.state import PRODUCTION, State, Version
 STAGING = "staging"
 ACTOR = "system:gate"
 _RACES = 5
+MIN_ASIDE_ROWS = 30
 
 
 class Promotion(NamedTuple):
@@ -89,7 +90,22 @@ def _judge(state: State, shelf: Shelf, version: str) -> GateVerdict:
         return replace(verdict, reasons=(*verdict.reasons, note))
     recent = list(_judged_alike(state, record, version))
     anchor = min(recent, key=lambda rival: state.versions[rival.version].n, default=None)
-    return decide(spec.gate, metrics, champion=champion, recent=recent, anchor=anchor)
+    verdict = decide(spec.gate, metrics, champion=champion, recent=recent, anchor=anchor)
+    aside = challenger.manifest["facts"].get("upload_holdout")
+    return _with_warning(verdict, champion, aside) if champion and aside else verdict
+
+
+def _with_warning(verdict: GateVerdict, champion: Rival, aside: Mapping[str, Metrics]) -> GateVerdict:
+    """Return the verdict, saying so if the upload's labels look unlike those the champion was made from.
+
+    Wrong labels look so, and so do corrections and a world that changed: people decide, not the gate.
+    """
+    seen, known = aside.get("champion", {}), champion.metrics
+    n, now, before = seen.get("n", 0), seen.get("accuracy"), known.get("accuracy")
+    if now is None or before is None or n < MIN_ASIDE_ROWS or wilson(round(now * n), n)[1] >= before:
+        return verdict
+    note = f"warning: the champion gets {now:.4f} of {n} uploaded rows right, {before:.4f} of the holdout"
+    return replace(verdict, reasons=(*verdict.reasons, note))
 
 
 def _champion(state: State, shelf: Shelf, name: str, record: Version, spec: ModelSpec) -> Rival | None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 INBOXES = ("uploads/", "jobs/")
 ACTOR = "system:worker"
+_SHOWN = {"claimed": "running", "published": "succeeded"}  # the words of a job's status
 TIDY_S = 3600.0
 RETRY_S = 30.0  # how long a run that failed through no fault of its data rests
 GRACE_S = 30.0  # a lease outlives the run's deadline by this
@@ -292,7 +293,7 @@ class Worker:
             sources = self.shop.registry.state(model).sources.values()
         except CoreError:
             return
-        for status, many in Counter(source.status for source in sources).items():
+        for status, many in Counter(_SHOWN.get(source.status, source.status) for source in sources).items():
             self._telemetry.gauge("jobs_count", many, (model, status))
 
     def _broken(self, model: str, error: CoreError) -> None:

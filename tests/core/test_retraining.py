@@ -266,6 +266,15 @@ def test_flipped_labels_stay_in_staging_and_the_last_good_version_serves(plant: 
     assert _facts(plant, clean.version)["data"]["train_rows"] < 300
 
 
+def test_labels_unlike_the_known_ones_are_pointed_out_even_if_the_gate_is_passed(plant: Plant) -> None:
+    plant.upload(messages(300, seed=1))
+    clean = plant.first.handle(Event(UPLOAD))
+    plant.upload(_flipped(messages(200, seed=2), 0.3), "uploads/toy/odd.csv")
+    odd = plant.first.handle(Event("uploads/toy/odd.csv"))
+    assert "warning" not in clean.reason
+    assert "warning: the champion gets" in odd.reason
+
+
 def test_rows_of_the_holdout_are_never_learnt_even_if_they_are_uploaded(plant: Plant) -> None:
     version = plant.production()
     shelf = plant.shop.shelf
