@@ -80,16 +80,14 @@ def decide(
         return GateVerdict(False, tuple(failures), metric, None)
     bars = _bars(gate, metric, champion, recent, anchor)
     drop = _allowance(gate, metric, int(challenger.get("n", 0)))
-    compared: dict[str, Any] = {"max_drop": drop}
-    for bar in bars:
-        limit = bar.limit(drop)
-        compared[bar.role] = {"version": bar.version, "value": bar.value, "limit": limit}
-        if not _reaches(metric, value, limit):
-            failures.append(bar.sentence(value, limit))
+    limits = {bar.role: bar.limit(drop) for bar in bars}
+    failures += [
+        bar.sentence(value, limits[bar.role]) for bar in bars if not _reaches(metric, value, limits[bar.role])
+    ]
     failures += _collapsed(challenger, champion)
-    passed = not failures
-    reasons = tuple(failures) or tuple(_praise(metric, value, bars, gate))
-    return GateVerdict(passed, reasons, metric, value, compared)
+    compared = {bar.role: {"version": bar.version, "value": bar.value, "limit": limits[bar.role]} for bar in bars}
+    reasons = failures or _praise(metric, value, bars, gate)
+    return GateVerdict(not failures, tuple(reasons), metric, value, {"max_drop": drop, **compared})
 
 
 @dataclass(frozen=True, slots=True)
