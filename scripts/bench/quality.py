@@ -18,6 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from core.dataset.reading import read_table
+from core.flatfile import FlatFile
+from core.keys import alias_key
+from core.reader import open_reader
 from core.spec import ModelSpec, load_spec
 from scripts.bench.corpus import data_folder
 from scripts.bench.plain import Rows, score
@@ -77,7 +80,7 @@ def run(folder: Path, name: str) -> Outcome:
         _polysky("init", data, "--label", label, "--name", name.replace("_", "-"), "--out", spec_path)
         trained = json.loads(_polysky("train", spec_path, "--data", data, "--store", store, "--json"))
         seconds = time.perf_counter() - start
-        facts = json.loads(_polysky("models", "show", trained["model"], "--store", store, "--json"))
+        facts = _facts(store, trained["model"], trained["version"])
         spec = load_spec(spec_path)
     plain, n_holdout = _plain(data, spec)
     metric = "r2" if spec.task == "regression" else "accuracy"
@@ -95,6 +98,14 @@ def _polysky(*arguments: str) -> str:
     if done.returncode:
         raise SystemExit(f"polysky {' '.join(arguments)} failed with exit code {done.returncode}")
     return done.stdout
+
+
+def _facts(store: str, model: str, version: str) -> dict[str, Any]:
+    """Return what the manifest of a version tells."""
+    reader = open_reader(store)
+    pointer = json.loads(reader.get(alias_key(model, version)))["splits"][0]
+    facts: dict[str, Any] = FlatFile(reader.buffer(pointer["artifact_key"])).header["facts"]
+    return facts
 
 
 def _figure(metrics: dict[str, Any], metric: str) -> float:
