@@ -114,17 +114,21 @@ class ObstoreReader:
         return self.get(key)
 
 
-def open_reader(url: str) -> Reader:
-    """Return a reader of the store at `url`: a path, file://, s3://, gs:// or az://. Raises ConfigError."""
+def open_reader(url: str, *, allow_http: bool = False) -> Reader:
+    """Return a reader of the store at `url`: a path, file://, s3://, gs:// or az://. Raises ConfigError.
+
+    Credentials, region and endpoint come from the cloud's own variables; an endpoint that is not encrypted is
+    used only with `allow_http`.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "file":
         return LocalReader(folder_path(url))
     if scheme in CLOUD_SCHEMES and rest:
-        return ObstoreReader(_open_cloud(url))
+        return ObstoreReader(_open_cloud(url, allow_http))
     raise ConfigError("POLYSKY_STORE must be a path or a file, s3, gs or az URL", setting="POLYSKY_STORE")
 
 
-def _open_cloud(url: str) -> Any:
+def _open_cloud(url: str, allow_http: bool) -> Any:
     from datetime import timedelta
 
     from obstore.exceptions import BaseError
@@ -133,7 +137,11 @@ def _open_cloud(url: str) -> Any:
     try:
         return from_url(
             url,
-            client_options={"timeout": _READ_TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT},
+            client_options={
+                "timeout": _READ_TIMEOUT,
+                "connect_timeout": _CONNECT_TIMEOUT,
+                "allow_http": allow_http,
+            },
             retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_RETRY_TIMEOUT_S)},
         )
     except (BaseError, ValueError, OSError):
