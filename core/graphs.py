@@ -6,6 +6,7 @@ are refused.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,11 +27,12 @@ _FLOATS = {1: "f4", 11: "f8"}  # TensorProto.FLOAT, TensorProto.DOUBLE
 
 
 class Foreign(NamedTuple):
-    """A graph from elsewhere: what a Draft needs, and the number of features it takes."""
+    """A graph from elsewhere: what a Draft needs, the number of features it takes, the classes it names."""
 
     params: dict[str, Any]
     sections: Sections
     width: int
+    classes: tuple[str, ...]
 
 
 def convert(fitted: Any, task: str, width: int) -> tuple[dict[str, Any], Sections]:
@@ -39,6 +41,9 @@ def convert(fitted: Any, task: str, width: int) -> tuple[dict[str, Any], Section
     name = type(fitted).__name__
     if task == "classification" and not hasattr(fitted, "predict_proba"):
         raise FitFailed(f"{name} has no probabilities; wrap it in CalibratedClassifierCV")
+    if name == "VotingClassifier":
+        fitted = copy.copy(fitted)
+        fitted.flatten_transform = False  # says nothing about predictions, but skl2onnx stops at True
     reason = "no precision works"
     for dtype in ("f8", "f4"):
         try:
@@ -147,7 +152,20 @@ def adopt(data: bytes, task: str, *, n_classes: int = 0, form: str | None = None
     target = _target(model.graph)
     packed = bytes(model.SerializeToString(deterministic=True))
     params = {"input": source, "output": target, "dtype": dtype, "width": width}
-    return Foreign({**params, **_meaning(packed, params, task, n_classes, form)}, {"onnx": packed}, width)
+    meaning = _meaning(packed, params, task, n_classes, form)
+    classes = _classes(model.graph, meaning["n_out"]) if task == "classification" else ()
+    return Foreign({**params, **meaning}, {"onnx": packed}, width, classes)
+
+
+def _classes(graph: Any, count: int) -> tuple[str, ...]:
+    """Return the labels that stand in the graph if they are as many as it has columns, else "0", "1", …"""
+    for node in _nodes(graph):
+        for attribute in node.attribute:
+            if attribute.name.startswith("classlabels"):
+                labels = [item.decode(errors="replace") for item in attribute.strings] or list(attribute.ints)
+                if len(set(labels)) == count:
+                    return tuple(str(label) for label in labels)
+    return tuple(str(index) for index in range(count))
 
 
 def _refused(message: str) -> FitFailed:

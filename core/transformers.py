@@ -35,24 +35,38 @@ def carry(transformer: Any, inputs: Sequence[Signal]) -> list[Any]:
     Raises FitFailed naming the step that has no portable form, and why.
     """
     name = type(transformer).__name__
-    if transformer is None or (isinstance(transformer, str) and transformer == "passthrough"):
+    if transformer is None or is_word(transformer, "passthrough"):
         return list(inputs)
     if name not in _CARRIERS:
-        raise FitFailed(f"{name} cannot be carried: no portable form is known")
+        raise FitFailed(f"{name} has no portable form", reason="import")
     return _CARRIERS[name](transformer, inputs)
+
+
+def is_word(step: Any, word: str) -> bool:
+    """Return whether a step is only the word "passthrough" or "drop"."""
+    return isinstance(step, str) and step == word
 
 
 def _pipeline(pipeline: Any, inputs: Sequence[Signal]) -> list[Signal]:
     signals = list(inputs)
-    for _, step in pipeline.steps:
-        signals = carry(step, signals)
+    for name, step in pipeline.steps:
+        signals = named(name, step, signals)
     return signals
+
+
+def named(name: str, step: Any, inputs: Sequence[Signal]) -> list[Signal]:
+    """Return what `carry` does; its error tells the name of the step too."""
+    try:
+        return carry(step, inputs)
+    except FitFailed as error:
+        raise FitFailed(f"{name}: {error.message}", **error.fields) from error
 
 
 def _union(union: Any, inputs: Sequence[Signal]) -> list[Signal]:
     if union.transformer_weights:
         raise FitFailed("FeatureUnion with transformer_weights cannot be carried")
-    return [s for _, step in union.transformer_list if step != "drop" for s in carry(step, inputs)]
+    parts = [(name, step) for name, step in union.transformer_list if not is_word(step, "drop")]
+    return [signal for name, step in parts for signal in named(name, step, inputs)]
 
 
 def _imputer(imputer: Any, inputs: Sequence[Signal]) -> list[Signal]:
