@@ -66,8 +66,8 @@ class LocalReader:
             if not os.fstat(fd).st_size:
                 return b""
             return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
-            raise reading(error if isinstance(error, OSError) else OSError()) from None
+        except OSError as error:
+            raise reading(error) from None
         finally:
             os.close(fd)
 

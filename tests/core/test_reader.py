@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -103,6 +104,23 @@ def test_a_local_reader_keeps_no_files_open(tmp_path: Path) -> None:
         with pytest.raises(Missing):
             reader.get("a/c")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_that_cannot_be_read_is_transient() -> None:
+    with pytest.raises(Transient, match="EIO"):
+        LocalReader("/proc/self").get("mem")
+
+
+def test_a_file_that_cannot_be_mapped_is_transient(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(64 << 30)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (32 << 30, limits[1]))
+    try:
+        with pytest.raises(Transient, match="ENOMEM"):
+            LocalReader(str(tmp_path)).buffer("sparse")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 # --- urls
