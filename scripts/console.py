@@ -18,6 +18,8 @@ import click
 if TYPE_CHECKING:
     from core.config import Settings
     from core.registry import Registry
+    from core.schema import Schema
+    from core.spec import ModelSpec
     from core.store import ObjectStore
     from core.versions import Loaded
 
@@ -73,6 +75,15 @@ def load_version(settings: Settings, model: str, ref: str) -> Loaded:
     telemetry = MemoryTelemetry(lambda line: None, clock=time.time)
     reader = open_reader(settings.store)
     return Predictor(reader, load=load, telemetry=telemetry, timing=timing).resolve(model, ref)
+
+
+def bare_spec(name: str, task: str, schema: Schema, label: str | None) -> ModelSpec:
+    """Return a spec that only tells how files of these columns are read: for models that bring none."""
+    from core.spec import DataSpec, EstimatorSpec, ModelSpec
+
+    columns = tuple(column._replace(values=()) for column in schema.columns)
+    estimator = EstimatorSpec("onnx", "imported")
+    return ModelSpec(name, task, label or "label", columns, estimator, data=DataSpec(extra="ignore"))
 
 
 def person() -> str:

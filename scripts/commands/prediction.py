@@ -10,6 +10,7 @@ import click
 
 from scripts.console import (
     Progress,
+    bare_spec,
     json_option,
     load_version,
     print_json,
@@ -57,17 +58,20 @@ def predict_command(*, model: str, path: str, out: str, ref: str, store: str | N
 @click.command("evaluate")
 @click.argument("model")
 @click.option("--file", "path", required=True, type=click.Path(exists=True), help="Labelled rows.")
+@click.option("--label", help="The label's column, for an imported model that has no spec.")
 @_ref_option
 @store_option
 @json_option
-def evaluate_command(*, model: str, path: str, ref: str, store: str | None, as_json: bool) -> None:
+def evaluate_command(
+    *, model: str, path: str, label: str | None, ref: str, store: str | None, as_json: bool
+) -> None:
     """Score a version on a labelled file, with 95 % confidence intervals."""
     from core.evaluation import evaluate, headline, predict_all
 
     settings = read_settings(store)
     loaded = load_version(settings, model, ref)
     with progress_bar() as progress:
-        rows = _read(loaded.model, path, settings, progress, need_label=True)
+        rows = _read(loaded.model, path, settings, progress, need_label=True, label=label)
         progress("predicting", 0, 0)
         found = evaluate(predict_all(loaded.model, rows.batch), rows.labels or (), classes=loaded.model.classes)
     if as_json:
@@ -78,12 +82,23 @@ def evaluate_command(*, model: str, path: str, ref: str, store: str | None, as_j
     print_table(("metric", "value", "95 % interval"), table)
 
 
-def _read(model: Model, path: str, settings: Any, progress: Progress, *, need_label: bool) -> Dataset:
+def _read(
+    model: Model,
+    path: str,
+    settings: Any,
+    progress: Progress,
+    *,
+    need_label: bool,
+    label: str | None = None,
+) -> Dataset:
     from core.dataset.limits import Limits
     from core.dataset.reading import read_table
-    from core.spec import from_dict
+    from core.shelf import spec_of
 
-    spec = from_dict(model.manifest["facts"]["spec"])
+    if "spec" in model.manifest["facts"]:
+        spec = spec_of(model)
+    else:
+        spec = bare_spec(model.name, model.task, model.schema, label)
     return read_table(
         path,
         spec,
