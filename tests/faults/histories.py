@@ -250,6 +250,8 @@ def _recover(setting: Setting, store: Recorder, clock: list[float]) -> None:
     else:
         raise Violation("I10 work is left that nobody can finish")
     state = registry.state(MODEL)
+    if state.head < 0:
+        return  # every upload was taken away before anybody looked
     live = sorted(name for name, version in state.versions.items() if version.retired is None)
     if live:
         registry.move(MODEL, "production", live[0], op_id="clean.move")
