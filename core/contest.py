@@ -17,7 +17,13 @@ Step = Callable[[int, int], None]  # done, total
 
 
 def scores(
-    specs: Sequence[ModelSpec], dataset: Dataset, *, folds: int, repeats: int = 1, step: Step | None = None
+    specs: Sequence[ModelSpec],
+    dataset: Dataset,
+    *,
+    folds: int,
+    repeats: int = 1,
+    n_jobs: int = 1,
+    step: Step | None = None,
 ) -> NDArray[np.float64]:
     """Return accuracy or R² of each spec in each fold, shape (n_specs, repeats * folds).
 
@@ -29,7 +35,7 @@ def scores(
         kept = _learnable(dataset.take(np.flatnonzero(~held)))
         test = dataset.take(np.flatnonzero(held))
         for place, spec in enumerate(specs):
-            answers = train(spec, kept).reference(test.batch)
+            answers = train(spec, kept, n_jobs=n_jobs).reference(test.batch)
             table[place, turn] = _score(answers.labels or answers.values or [], test.labels or [])
             if step is not None:
                 step(turn * len(specs) + place + 1, table.size)

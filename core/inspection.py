@@ -25,8 +25,7 @@ MAX_CLASSES = 1000
 CODES = 20  # whole numbers with at most so many values are classes
 ROWS_A_CODE = 10  # more of them are classes if they count from 0 or 1 and each has so many rows
 MAX_CATEGORIES = 2000
-CONTEST_FOLDS = 5
-CONTEST_CELLS = 2_000_000  # rows × columns up to which the candidates are compared
+CONTEST_ROWS = 4000  # rows that candidates are compared on
 _ID = re.compile(r"(.*[_\s-])?(id|uuid|guid|key|index|row|rownum|row_?number|unnamed: ?\d+)", re.IGNORECASE)
 _STEMS = {"data", "labels", "train", "training", "images"}
 
@@ -53,6 +52,7 @@ def infer(
     seed: int = 0,
     limits: Limits | None = None,
     compare: bool = True,
+    n_jobs: int = 1,
     progress: Progress = lambda stage, done, total: None,
 ) -> Inspection:
     """Return a spec for a data file or folder; with `compare`, small tables choose their estimator by trial.
@@ -70,17 +70,17 @@ def infer(
     head = {"name": model_name(name or _stem(path)), "task": task, "label": label, "columns": columns}
     head["data"] = _data_section(found, all_kept=len(columns) == len(profiles))
     head["labels"] = _labels_section(target, task, found)
-    facts = Facts.of(task, {n: c["kind"] for n, c in columns.items()}, profiles, target)
+    facts = Facts.of(task, target.count, {n: c["kind"] for n, c in columns.items()}, profiles)
     choices = candidates.of(facts)
     specs = [_spec(head, choice, facts, seed) for choice in choices]
     best = 0
-    if compare and len(specs) > 1 and facts.n_rows * len(columns) <= CONTEST_CELLS:
+    if compare and len(specs) > 1 and facts.n_rows <= candidates.SMALL_ROWS:
         try:
             dataset = read_table(path, specs[0], limits=limits)
         except DataRejected as error:
             found.notes.append(f"nothing was compared, for the file has problems: {error.message[:200]}")
         else:
-            best = _contest(specs, choices, dataset, found, progress)
+            best = _contest(list(zip(specs, choices, strict=True)), dataset, found, n_jobs, progress)
     return Inspection(specs[best], tuple(found.notes))
 
 
@@ -232,9 +232,10 @@ def _labels_section(target: Profile, task: str, found: _Findings) -> dict[str, A
 
 
 def _spec(head: Mapping[str, Any], choice: Candidate, facts: Facts, seed: int) -> ModelSpec:
-    columns = {name: {**column, **choice.options(name)} for name, column in head["columns"].items()}
+    columns = {name: {**column, **choice.by_column[name]} for name, column in head["columns"].items()}
     split = {"holdout": holdout_share(facts.n_rows), "seed": seed}
-    return from_dict({**head, "columns": columns, "estimator": choice.estimator, "split": split})
+    more = {"columns": columns, "estimator": choice.estimator, "search": choice.search, "split": split}
+    return from_dict({**head, **more})
 
 
 def holdout_share(n_rows: int) -> float:
@@ -243,26 +244,29 @@ def holdout_share(n_rows: int) -> float:
 
 
 def _contest(
-    specs: Sequence[ModelSpec],
-    choices: Sequence[Candidate],
+    entries: Sequence[tuple[ModelSpec, Candidate]],
     dataset: Dataset,
     found: _Findings,
+    n_jobs: int,
     progress: Progress,
 ) -> int:
     """Return the place of the spec that does best on the rows outside the holdout."""
-    rows = np.flatnonzero(~np.asarray(dataset.holdout_mask(specs[0].split.holdout)))
-    repeats = 3 if len(rows) < 1000 else 1
+    first = entries[0][0]
+    rows = np.flatnonzero(~np.asarray(dataset.holdout_mask(first.split.holdout)))[:CONTEST_ROWS]
+    is_table = not any(column.kind in ("text", "image") for column in first.columns)
+    folds, repeats = (5, 3) if len(rows) < 1000 and is_table else (3, 1)
     table = contest.scores(
-        specs,
+        [spec for spec, _ in entries],
         dataset.take(rows),
-        folds=CONTEST_FOLDS,
+        folds=folds,
         repeats=repeats,
+        n_jobs=n_jobs,
         step=lambda done, total: progress("compare", done, total),
     )
     means = table.mean(axis=1)
-    metric = "accuracy" if specs[0].task == "classification" else "R²"
-    shown = ", ".join(f"{choice.title} {mean:.4f}" for choice, mean in zip(choices, means, strict=True))
-    found.notes.append(f"mean {metric} in {CONTEST_FOLDS}-fold cross-validation: {shown}")
+    metric = "accuracy" if first.task == "classification" else "R²"
+    shown = ", ".join(f"{choice.title} {mean:.4f}" for (_, choice), mean in zip(entries, means, strict=True))
+    found.notes.append(f"mean {metric} in {folds}-fold cross-validation: {shown}")
     return int(means.argmax())
 
 
