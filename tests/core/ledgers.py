@@ -10,7 +10,7 @@ from typing import Any
 from core.ledger import Ledger
 from core.registry import Registry
 from core.state import State
-from core.store import ObjectStore
+from core.store import MemoryStore, ObjectStore
 
 MODEL = "m"
 
@@ -109,3 +109,26 @@ def train(registry: Registry, name: str, parts: list[dict[str, Any]] | None = No
         op_id=f"{name}.publish",
     )
     return version_of(name)
+
+
+def filled(count: int) -> tuple[MemoryStore, Ledger]:
+    """Return a store with a log of `count` entries of every kind."""
+    store = MemoryStore()
+    ledger = open_ledger(store)
+    n = rev = 0
+    while ledger.refresh().head + 1 < count:
+        n += 1
+        add(ledger, claim(f"s{n}"))
+        if n % 7 == 0:
+            add(ledger, {"op": "reject", "src": src_of(f"s{n}"), "attempt": 1, "reason": "schema"})
+            continue
+        add(ledger, publish(f"s{n}"))
+        if n % 2:
+            add(ledger, alias("production", f"s{n}", rev, gate={"passed": True}))
+            rev += 1
+    return store, ledger
+
+
+def log_of(store: ObjectStore) -> list[bytes]:
+    """Return the bytes of all entries."""
+    return [store.get(entry.key).data for entry in store.list("reg/m/log/")]
