@@ -132,11 +132,10 @@ def luma(colour: Any) -> Any:
 
 def _cell(height: int, width: int) -> int:
     """Return the side of a HOG cell: 7 where it divides the picture (28 x 28), else 8; 4 or 2 for small ones."""
-    if height % 7 == 0 and width % 7 == 0 and min(height, width) >= 21:
+    least = min(height, width)
+    if height % 7 == 0 and width % 7 == 0 and least >= 21:
         return 7
-    return next(
-        (side for side in (8, 4, 2) if min(height, width) >= 3 * side or min(height, width) == 2 * side), 1
-    )
+    return 8 if least >= 24 else 4 if least >= 8 else 2
 
 
 def _cells(height: int, width: int) -> tuple[int, int, int]:

@@ -6,7 +6,6 @@ values, so a row needs no numpy and the same arithmetic in numpy gives the same 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,7 +33,6 @@ _CHOICES = {
     "encode": ("onehot", "ordinal"),
 }
 INFREQUENT = "infrequent"
-MISSING_CODE = -2  # ordinal code of a missing category that was seen in training; -1 is an unknown one
 _MEMO_ROWS = 4096
 
 
@@ -279,10 +277,9 @@ def fit(columns: Sequence[Column], batch: Batch) -> TableBlock:
         table = group.read(batch)
         if kind == "number" and dict(options)["impute"] == "none":
             _check_known(names, table)
-        group.transformer.fit(table)
+        _learn(group, table)
         groups.append(group)
         parts += carry(group.transformer, [raw(kind, name) for name in names])
-    _check_finite(parts)
     return TableBlock([column.name for column in columns], parts, Reference(groups))
 
 
@@ -336,7 +333,6 @@ def _encoder(options: Mapping[str, Any], n_rows: int) -> Any:
     return OrdinalEncoder(
         handle_unknown="use_encoded_value",
         unknown_value=-1,
-        encoded_missing_value=MISSING_CODE,
         min_frequency=rarest,
         dtype=np.float64,
     )
@@ -350,11 +346,14 @@ def _check_known(names: Sequence[str], table: Any) -> None:
             raise DataRejected("schema", f"column {name} has no values", (Problem("has no values", name),))
 
 
-def _check_finite(parts: Sequence[Part]) -> None:
-    for part in parts:
-        if not all(math.isfinite(v) for v in (part.fill or 0.0, *(n for _, a, b in part.steps for n in (a, b)))):
-            raise DataRejected(
-                "schema",
-                f"column {part.column} has values too large to scale",
-                (Problem("has values too large to scale", part.column),),
-            )
+def _learn(group: _Group, table: Any) -> None:
+    """Fit a group's transformer. Raises DataRejected if the numbers overflow on the way."""
+    import numpy as np
+
+    try:
+        with np.errstate(over="raise"):
+            group.transformer.fit(table)
+    except FloatingPointError as error:
+        name = group.columns[int(np.nan_to_num(np.abs(table)).max(axis=0).argmax())]
+        problem = Problem("has values too large to scale", name)
+        raise DataRejected("schema", f"column {name} has values too large to scale", (problem,)) from error
