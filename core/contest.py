@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.dataset.table import Dataset
+from core.errors import DataRejected, FitFailed
 from core.spec import ModelSpec
 from core.training import train
 
@@ -28,6 +29,7 @@ def scores(
     """Return accuracy or R² of each spec in each fold, shape (n_specs, repeats * folds).
 
     Folds follow the row digests, so duplicates never cross. Classes that a training part lacks are not learnt.
+    A spec that cannot learn from a fold scores -inf there; a fold with nothing to learn or to test is all zeros.
     """
     table = np.zeros((len(specs), folds * repeats))
     for turn in range(folds * repeats):
@@ -35,11 +37,19 @@ def scores(
         kept = _learnable(dataset.take(np.flatnonzero(~held)))
         test = dataset.take(np.flatnonzero(held))
         for place, spec in enumerate(specs):
-            answers = train(spec, kept, n_jobs=n_jobs).reference(test.batch)
-            table[place, turn] = _score(answers.labels or answers.values or [], test.labels or [])
+            if test.n_rows and len(set(kept.labels or [])) > 1:
+                table[place, turn] = _trial(spec, kept, test, n_jobs)
             if step is not None:
                 step(turn * len(specs) + place + 1, table.size)
     return table
+
+
+def _trial(spec: ModelSpec, kept: Dataset, test: Dataset, n_jobs: int) -> float:
+    try:
+        answers = train(spec, kept, n_jobs=n_jobs).reference(test.batch)
+    except (DataRejected, FitFailed):
+        return -np.inf
+    return _score(answers.labels or answers.values or [], test.labels or [])
 
 
 def _fold(keys: NDArray[np.uint64], repeat: int) -> NDArray[np.uint64]:

@@ -254,7 +254,7 @@ def _contest(
     first = entries[0][0]
     rows = np.flatnonzero(~np.asarray(dataset.holdout_mask(first.split.holdout)))[:CONTEST_ROWS]
     is_table = not any(column.kind in ("text", "image") for column in first.columns)
-    folds, repeats = (5, 3) if len(rows) < 1000 and is_table else (3, 1)
+    folds, repeats = (5, 2) if len(rows) < 1000 and is_table else (3, 1)
     table = contest.scores(
         [spec for spec, _ in entries],
         dataset.take(rows),

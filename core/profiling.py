@@ -113,10 +113,6 @@ class Profile:
         """Return the mean number of words of a cell, from a sample."""
         return sum(len(text.split()) for text in self.sample) / len(self.sample) if self.sample else 0.0
 
-    def mean_chars(self) -> float:
-        """Return the mean number of characters of a cell, from a sample."""
-        return sum(map(len, self.sample)) / len(self.sample) if self.sample else 0.0
-
     def share(self, test: Any) -> float:
         """Return the share of sampled cells that pass a test."""
         return sum(map(bool, map(test, self.sample))) / len(self.sample) if self.sample else 0.0

@@ -41,7 +41,7 @@ def to_toml(spec: ModelSpec, notes: Sequence[str] = ()) -> str:
 
 
 def _on_one_line(match: re.Match[str]) -> str:
-    items = " ".join(line.strip() for line in match[1].splitlines())
+    items = " ".join(line.strip() for line in match[1].strip("\n").split("\n"))
     return f"[{items.rstrip(',')}]" if len(items) < WIDTH else match[0]
 
 

@@ -16,9 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.config import Settings
 from core.dataset.cells import parse_number
 from core.dataset.delimited import open_csv
 from core.dataset.limits import Limits, buffered
+from core.dataset.problems import MAX_BAD_ROWS, Problems
 from core.dataset.reading import read_table
 from core.errors import DataRejected, NotFound
 from tests.core.datafiles import CATEGORY, NUMBER, TEXT, make_spec, read_bytes, real_files, rejection
@@ -239,6 +241,7 @@ def test_a_sha256_beside_the_file_is_held_against_it(tmp_path: Path) -> None:
         (b"x,label\n" + b"1" * 200 + b",a\n", Limits(line_bytes=100), "line 2 is over"),
         (b"x,label,a,b\n1,a,2,3\n", Limits(columns=3), "fields on line 1 is over the limit of 3"),
         (b'"x","label","a","b"\n1,a,2,3\n', Limits(columns=3), "over the limit of 3"),
+        (b'"x\ny",label,a,b\n1,a,2,3\n', Limits(columns=3), "number of columns (4) is over the limit of 3"),
         (b"x,label\n" + b"," * 400 + b"\n", Limits(columns=3, field_bytes=100), "fields on line 2 is over"),
     ],
 )
@@ -247,6 +250,21 @@ def test_a_file_over_a_limit_names_the_limit(tmp_path: Path, data: bytes, limits
     assert error.reason == "too_large"
     assert words in error.message
     assert error.fields["limit"] in set(limits)
+
+
+def test_limits_follow_the_settings() -> None:
+    limits = Limits.of(Settings(max_data_bytes=5000, max_data_rows=70))
+    assert (limits.bytes, limits.rows, limits.field_bytes) == (5000, 70, 1 << 20)
+
+
+def test_bad_rows_are_remembered_up_to_a_cap_and_then_nothing_is_set_aside() -> None:
+    problems = Problems()
+    for row in range(MAX_BAD_ROWS):
+        problems.add("is bad", "x", row)
+    problems.add("is bad", "y", 5)
+    assert problems.kept_all_rows
+    problems.add("is bad", "x", MAX_BAD_ROWS)
+    assert (problems.kept_all_rows, problems.total, len(problems.shown)) == (False, MAX_BAD_ROWS + 2, 10)
 
 
 def test_an_absent_file_is_not_found(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.dataset.jsonl import open_jsonl
 from core.dataset.limits import Limits
+from core.dataset.problems import Problems
 from core.dataset.reading import read_table
+from core.dataset.wide import Vectors
 from core.errors import DataRejected
 from tests.core.datafiles import (
     CATEGORY,
@@ -105,6 +109,21 @@ def test_more_keys_than_columns_or_rows_than_the_limit_are_too_large(tmp_path: P
     row = {"x": 1, "label": "a"}
     assert rejection(tmp_path, lines(row), NUMBERS, limits=Limits(columns=1)).reason == "too_large"
     assert rejection(tmp_path, lines(*[row] * 5), NUMBERS, limits=Limits(rows=4)).reason == "too_large"
+
+
+def test_a_stream_of_blank_lines_is_empty() -> None:
+    with pytest.raises(DataRejected, match="empty"):
+        open_jsonl(io.BufferedReader(io.BytesIO(b"\n \n")), Limits())
+
+
+def test_vectors_and_a_file_without_rows_of_them_have_their_width(tmp_path: Path) -> None:
+    problems = Problems()
+    builder = Vectors("v", problems, 2)
+    assert np.shape(builder.finish()) == (0, 2)
+    builder.add([np.array([1.0, 2.0]), [3, math.inf]], 0)
+    assert problems.shown[0].row == 2
+    builder.add([[5, 6]], 2)
+    assert np.array_equal(builder.finish(), [[1, 2], [0, 0], [5, 6]])
 
 
 def test_long_files_come_in_chunks(tmp_path: Path) -> None:

@@ -84,6 +84,19 @@ def test_a_flipped_byte_under_a_page_checksum_is_found(tmp_path: Path) -> None:
     assert rejection(tmp_path, bytes(data), NUMBERS).reason == "truncated"
 
 
+def test_a_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    offsets, data = pa.py_buffer(np.array([0, 2, 4], np.int32)), pa.py_buffer(b"ok\xff\xfe")
+    texts = pa.Array.from_buffers(pa.string(), 2, [None, offsets, data])
+    assert rejection(tmp_path, parquet(t=texts, label=["a", "b"]), make_spec({"t": TEXT})).reason == "encoding"
+
+
+def test_long_texts_over_the_limit_are_refused_by_what_the_file_says(tmp_path: Path) -> None:
+    texts = [f"{i:0500d}" for i in range(1000)]
+    error = rejection(tmp_path, parquet(t=texts, label=["a", "b"] * 500), make_spec({"t": TEXT}),
+                      limits=Limits(bytes=200_000))  # fmt: skip
+    assert (error.reason, error.fields["limit"]) == ("too_large", 200_000)
+
+
 @given(st.lists(st.tuples(st.integers(0, 1800), st.integers(1, 255)), min_size=1, max_size=4))
 @settings(max_examples=200)
 def test_a_damaged_parquet_file_never_crashes(

@@ -136,6 +136,7 @@ def test_regression_is_judged_by_r2() -> None:
         ({"balance": "magic"}, "balance must be"),
         ({"colums": {}}, "colums is not a key"),
         ({"columns": {}}, "columns must be"),
+        ({"columns": "a"}, "columns must be"),
         ({"columns": [{"kind": "number"}]}, "columns.None must be named"),
         ({"columns": [{"name": "a", "kind": "text"}] * 2}, "columns.a stands there twice"),
         ({"columns": {"a": {"kind": "date"}}}, "columns.a.kind must be one of text, number"),
