@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from core.config import Settings
 from core.errors import ConfigError
+from core.local_store import open_store
 from handlers_onprem.supervisor import Child, Supervisor, end_with_parent
 from handlers_onprem.telemetry import FOLDER_VARIABLE, SharedTelemetry, write_line
 
@@ -25,6 +26,7 @@ HOST_VARIABLE, PORT_VARIABLE, WORKERS_VARIABLE = "POLYSKY_HOST", "POLYSKY_PORT",
 HEADER_TIMEOUT_MS = 10_000
 HEADER_BYTES = 64 * 1024
 STOP_S = 5
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def serve(settings: Settings, *, host: str, port: int, workers: int, env: Mapping[str, str]) -> None:
@@ -32,11 +34,14 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, env: Mappin
 
     Prints the URL on stdout once the port answers; port 0 is any free one. Raises ConfigError for a port in use.
     """
-    port = _free_port(host, port)
+    store, port = open_store(settings.store), _free_port(host, port)
     folder = tempfile.mkdtemp(prefix="polysky-metrics-")
     child_env = {
         **env,
-        "POLYSKY_STORE": os.path.abspath(settings.store) if "://" not in settings.store else settings.store,
+        # the children find this code, and nothing that happens to lie in the folder where they are started
+        "PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, env.get("PYTHONPATH")])),
+        "PYTHONSAFEPATH": "1",
+        "POLYSKY_STORE": store.root,
         FOLDER_VARIABLE: folder,
         HOST_VARIABLE: host,
         PORT_VARIABLE: str(port),
@@ -89,9 +94,8 @@ def run_server() -> None:
     # not fork: workers are started again from a process with threads
     multiprocessing.set_start_method("spawn")
     end_with_parent()
-    Granian(
-        "handlers_onprem.main:build_http",
-        factory=True,
+    server = Granian(
+        "polysky",
         address=os.environ[HOST_VARIABLE],
         port=int(os.environ[PORT_VARIABLE]),
         workers=int(os.environ[WORKERS_VARIABLE]),
@@ -103,7 +107,8 @@ def run_server() -> None:
         workers_kill_timeout=STOP_S,
         log_level=LogLevels.warning,
         log_dictconfig=_log_config(),
-    ).serve()
+    )
+    server.serve(target_loader=build_http, wrap_loader=False)
 
 
 def _log_config() -> dict[str, Any]:
@@ -115,7 +120,6 @@ def _log_config() -> dict[str, Any]:
 def build_http() -> Any:
     """Return the ASGI application of one worker process, from the environment."""
     from core.app import build_app
-    from core.local_store import open_store
     from core.reader import open_reader
     from core.web import Request
     from handlers_onprem.server import Server
@@ -132,14 +136,12 @@ def build_http() -> Any:
         app,
         max_body_bytes=settings.max_body_bytes,
         max_upload_bytes=settings.max_upload_bytes,
-        inline="://" not in settings.store,  # a look at a distant store must not stop the event loop
         on_start=warm,
     )
 
 
 def run_jobs() -> None:
     """Run the job worker until SIGTERM."""
-    from core.local_store import open_store
     from core.worker import build_worker
     from handlers_onprem.watch import be_nice, give_up_leases, sole_worker, watch
 
@@ -149,10 +151,10 @@ def run_jobs() -> None:
         signal.signal(number, _exit)
     settings = Settings.from_env(os.environ)
     telemetry = SharedTelemetry(write_line, os.environ[FOLDER_VARIABLE])
-    worker = build_worker(settings, open_store(settings.store), telemetry=telemetry, n_jobs=os.cpu_count() or 1)
-    with sole_worker(settings.store):
-        if "://" not in settings.store:
-            give_up_leases(worker.shop.registry, now=time.time())
+    store = open_store(settings.store)
+    worker = build_worker(settings, store, telemetry=telemetry, n_jobs=os.cpu_count() or 1)
+    with sole_worker(store.root):
+        give_up_leases(worker.shop.registry, now=time.time())
         watch(worker, telemetry)
 
 

@@ -39,7 +39,6 @@ class Server:
         *,
         max_body_bytes: int,
         max_upload_bytes: int = 0,
-        inline: bool = True,
         body_timeout_s: float = BODY_TIMEOUT_S,
         on_start: Callable[[], None] = lambda: None,
         on_stop: Callable[[], None] = lambda: None,
@@ -48,7 +47,6 @@ class Server:
         self._max_body_bytes = max_body_bytes
         self._max_upload_bytes = max(max_upload_bytes, max_body_bytes)
         self._uploads = asyncio.Semaphore(UPLOADS)
-        self._inline_bytes = INLINE_BYTES if inline else -1
         self._body_timeout_s = body_timeout_s
         self._hooks = {"startup": on_start, "shutdown": on_stop}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
@@ -79,7 +77,7 @@ class Server:
             return
         query = scope["query_string"].decode("latin-1")
         request = Request(scope["method"], path, query, headers, body)
-        if len(body) <= self._inline_bytes and request.method == "POST" and "/predict" in path:
+        if len(body) <= INLINE_BYTES and request.method == "POST" and "/predict" in path:
             response = self._app(request)
         else:
             loop = asyncio.get_running_loop()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,20 +27,12 @@ _STATUSES = {"claimed": "running", "published": "succeeded", "rejected": "reject
 
 
 @contextmanager
-def sole_worker(store_url: str, *, wait: bool = True) -> Iterator[bool]:
-    """Yield True while no other job worker of this store runs here; without `wait`, False if there is one."""
-    path = lock_path(store_url)
+def sole_worker(root: str, *, wait: bool = True) -> Iterator[bool]:
+    """Yield True once no other job worker of the store in `root` runs; without `wait`, False if one does."""
+    path = Path(root) / _LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         yield _lock(file.fileno(), wait=wait)
-
-
-def lock_path(store_url: str) -> Path:
-    """Return the lock's file: in the store if that is a folder, else one of this machine for that store."""
-    if "://" not in store_url or store_url.startswith("file://"):
-        return Path(store_url.removeprefix("file://")) / _LOCK
-    digest = hashlib.sha256(store_url.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"polysky-worker-{digest}.lock"
 
 
 def _lock(fd: int, *, wait: bool) -> bool:

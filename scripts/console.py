@@ -17,6 +17,7 @@ import click
 
 if TYPE_CHECKING:
     from core.config import Settings
+    from core.local_store import LocalStore
     from core.registry import Registry
     from core.schema import Schema
     from core.spec import ModelSpec
@@ -45,7 +46,7 @@ def read_settings(store: str | None) -> Settings:
     return Settings.from_env({**os.environ, **({"POLYSKY_STORE": store} if store else {})})
 
 
-def find_store(store: str | None) -> ObjectStore:
+def find_store(store: str | None) -> LocalStore:
     """Return the store that `--store` or the environment names. Raises ConfigError."""
     from core.errors import ConfigError
     from core.local_store import open_store

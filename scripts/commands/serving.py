@@ -50,12 +50,13 @@ def worker_command(store: str | None, as_json: bool) -> None:
     from handlers_onprem.telemetry import write_line
     from handlers_onprem.watch import sole_worker
 
-    settings = read_settings(store)
+    target = find_store(store)
     telemetry = MemoryTelemetry(write_line, clock=time.time)
-    with sole_worker(settings.store, wait=False) as sole:
+    with sole_worker(target.root, wait=False) as sole:
         if not sole:
             raise Conflict("another worker does the jobs of this store")
-        found = build_worker(settings, find_store(store), telemetry=telemetry, n_jobs=os.cpu_count() or 1).tick()
+        n_jobs = os.cpu_count() or 1
+        found = build_worker(read_settings(store), target, telemetry=telemetry, n_jobs=n_jobs).tick()
     if as_json:
         print_json([outcome._asdict() for outcome in found])
         return

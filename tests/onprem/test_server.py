@@ -122,10 +122,6 @@ def test_uploads_have_their_own_limit_if_a_credential_is_shown() -> None:
     assert len(caller.body) == 180
 
 
-def test_nothing_is_answered_on_the_event_loop_when_the_store_is_far() -> None:
-    assert Exchange(server(inline=False), [body(b"0123456789")]).headers[b"x-thread"] != b"MainThread"
-
-
 def test_a_client_that_stalls_in_its_body_is_answered_408() -> None:
     done = Exchange(server(body_timeout_s=0.05), [body(b"0123", more=True)])
     assert (done.status, done.headers[b"connection"]) == (408, b"close")

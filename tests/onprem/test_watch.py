@@ -17,7 +17,7 @@ from core.registry import Registry
 from core.store import MemoryStore
 from core.telemetry import MemoryTelemetry
 from core.worker import ACTOR
-from handlers_onprem.watch import count_jobs, give_up_leases, lock_path, sole_worker, watch
+from handlers_onprem.watch import count_jobs, give_up_leases, sole_worker, watch
 
 
 def registry(store: MemoryStore, actor: str) -> Registry:
@@ -116,10 +116,3 @@ def test_a_store_has_one_job_worker_and_the_next_takes_over_when_it_dies(tmp_pat
         holder.kill()
         with sole_worker(store) as sole:
             assert sole
-
-
-def test_the_lock_lies_in_the_folder_or_for_a_distant_store_on_this_machine() -> None:
-    assert lock_path("/data/store") == lock_path("file:///data/store") == Path("/data/store/.tmp-worker.lock")
-    distant = lock_path("s3://bucket/prefix")
-    assert distant.name.startswith("polysky-worker-")
-    assert distant != lock_path("s3://bucket/other")
