@@ -14,7 +14,7 @@ from core.store import MemoryStore
 from core.web import Response
 from tests.core.house import House, body_of, header
 
-EMPTY = gzip.compress(b"")
+EMPTY = gzip.compress(b"", mtime=0)
 
 
 @pytest.fixture
