@@ -66,7 +66,8 @@ def link_matrix(params: Mapping[str, Any], z: Floats) -> Floats:
     link = params["link"]
     if link == "softmax":
         powers = np.exp(z - z.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        outputs: Floats = powers / powers.sum(axis=1, keepdims=True)
+        return outputs
     if link == "identity":
         return z
     if link == "calibrated":
@@ -76,7 +77,8 @@ def link_matrix(params: Mapping[str, Any], z: Floats) -> Floats:
         return np.hstack([1.0 - shares, shares])
     total = shares.sum(axis=1, keepdims=True)
     uniform = np.full_like(shares, 1.0 / shares.shape[1])
-    return np.divide(shares, total, out=uniform, where=total > 0)
+    outputs = np.divide(shares, total, out=uniform, where=total > 0)
+    return outputs
 
 
 def _sigmoid_matrix(z: Floats) -> Floats:

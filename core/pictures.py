@@ -173,7 +173,8 @@ def hog(grey: Any) -> Floats:
     place = place + np.repeat(np.arange(rows), cell)[:, None] * columns + np.repeat(np.arange(columns), cell)
     place, bins = place * ORIENTATIONS, low.astype(np.intp)
     size = count * rows * columns * ORIENTATIONS
-    histogram = np.bincount((place + bins % ORIENTATIONS).ravel(), (strength - share).ravel(), size)
+    weight = (strength - share).ravel()
+    histogram: Floats = np.bincount((place + bins % ORIENTATIONS).ravel(), weight, size).astype(np.float64)
     histogram += np.bincount((place + (bins + 1) % ORIENTATIONS).ravel(), share.ravel(), size)
     return _blocks(histogram.reshape(count, rows, columns, ORIENTATIONS)).reshape(count, -1)
 

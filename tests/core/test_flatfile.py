@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,11 @@ from core.flatfile import PAGE, FlatFile
 
 def sample() -> bytes:
     rng = np.random.default_rng(0)
-    sections = {"w": rng.normal(size=(5000, 4)), "k": rng.integers(0, 9, 7).astype(np.int32), "raw": b"bytes"}
+    sections: dict[str, Any] = {
+        "w": rng.normal(size=(5000, 4)),
+        "k": rng.integers(0, 9, 7).astype(np.int32),
+        "raw": b"bytes",
+    }
     return flatfile.write({"name": "x"}, sections)
 
 
