@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from core.kinds import Sections
 
 TARGET_OPSET = 21  # skl2onnx 1.20 writes up to 22, onnxruntime 1.31 runs 15 to 22
+MAX_DENSE_CELLS = 1 << 26  # of sparse arrays that a graph must hold as dense ones
 MAX_GRAPH_BYTES = 512 << 20
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 FORMS = ("probabilities", "logits", "value")
@@ -41,9 +42,7 @@ def convert(fitted: Any, task: str, width: int) -> tuple[dict[str, Any], Section
     name = type(fitted).__name__
     if task == "classification" and not hasattr(fitted, "predict_proba"):
         raise FitFailed(f"{name} has no probabilities; wrap it in CalibratedClassifierCV")
-    if name == "VotingClassifier":
-        fitted = copy.copy(fitted)
-        fitted.flatten_transform = False  # says nothing about predictions, but skl2onnx stops at True
+    fitted = _plain(fitted)
     reason = "no precision works"
     for dtype in ("f8", "f4"):
         try:
@@ -58,6 +57,33 @@ def convert(fitted: Any, task: str, width: int) -> tuple[dict[str, Any], Section
         params = {"input": "x", "output": output, "dtype": dtype, "form": form, "n_out": n_out, "width": width}
         return params, {"onnx": data}
     raise FitFailed(f"{name} cannot be carried as ONNX: {reason}")
+
+
+def _plain(fitted: Any) -> Any:
+    """Return the estimator, or a copy without what skl2onnx stops at: sparse arrays (of neighbours, of support
+    vectors) and a setting that says nothing about predictions."""
+    own = vars(fitted) if hasattr(fitted, "get_params") else {}
+    changed = {name: _plain_value(value) for name, value in own.items()}
+    if type(fitted).__name__ == "VotingClassifier":
+        changed["flatten_transform"] = False
+    if all(value is own[name] for name, value in changed.items()):
+        return fitted
+    twin = copy.copy(fitted)
+    vars(twin).update(changed)
+    return twin
+
+
+def _plain_value(value: Any) -> Any:
+    if hasattr(value, "toarray"):
+        if value.shape[0] * value.shape[1] > MAX_DENSE_CELLS:
+            raise FitFailed("the estimator holds too many sparse rows to be carried as ONNX")
+        return value.toarray()
+    if isinstance(value, list | tuple):
+        items = [_plain_value(item) for item in value]
+        if any(new is not old for new, old in zip(items, value, strict=True)):
+            return type(value)(items)
+        return value
+    return _plain(value)
 
 
 def _converted(fitted: Any, task: str, width: int, dtype: str) -> bytes:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -53,6 +55,11 @@ _DAMAGED = (
     KeyError,
     IndexError,
     AssertionError,
+    RecursionError,
+    MemoryError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
 )
 
 
@@ -180,7 +187,8 @@ def _task(estimator: Any) -> tuple[str, tuple[str, ...]]:
     if not is_classifier(estimator):
         name = type(estimator).__name__
         raise FitFailed(f"{name} is neither a classifier nor a regressor", reason="import")
-    classes = tuple(str(level(item)) for item in getattr(estimator, "classes_", ()))
+    labels = getattr(estimator, "classes_", ())
+    classes = () if isinstance(labels, list) else tuple(str(level(item)) for item in labels)
     if len(classes) < 2 or len(set(classes)) != len(classes):
         raise FitFailed("the classifier must have at least two classes, and one output", reason="import")
     return "classification", classes
