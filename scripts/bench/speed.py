@@ -34,6 +34,7 @@ from scripts.bench.corpus import corpus, queries, synthetic
 from scripts.bench.timing import paired, paired_processes
 
 ROUNDS = int(os.environ.get("POLYSKY_BENCH_ROUNDS", "9"))
+PASSES = 20  # through the texts before the other side takes its turn
 SMALL, LARGE = 50_000, 500_000
 Row = tuple[str, str, str, float, float, bool]
 
@@ -140,8 +141,8 @@ def warm(folder: str, pipeline: Any, data: bytes, texts: list[str]) -> list[Row]
         pipeline.predict_proba([text])
 
     few = texts[:20]
-    alone, other = paired(ours, theirs, few, 40)
-    whole, other_again = paired(request, theirs, few, 40)
+    alone, other = paired(ours, theirs, few, ROUNDS, PASSES)
+    whole, other_again = paired(request, theirs, few, ROUNDS, PASSES)
     fresh, other_fresh = paired(artifact_of(data), theirs, texts, 1)
     return [
         _at_least("one warm text, model", alone, other, 15.0, _us),
@@ -163,7 +164,7 @@ def batch(pipeline: Any, data: bytes, texts: list[str]) -> Row:
     def ours(some: list[str]) -> None:
         model.predict(Batch(len(some), {build.COLUMN: some}))
 
-    mine, other = paired(ours, pipeline.predict_proba, [texts[:256]], 25)
+    mine, other = paired(ours, pipeline.predict_proba, [texts[:256]], ROUNDS, 5)
     return _at_least("256 texts at once", mine, other, 1.5, _ms)
 
 
@@ -182,7 +183,7 @@ def forests() -> list[Row]:
         def theirs(index: int, fitted: Any = fitted, x: Any = x) -> None:
             fitted.predict_proba(x[index : index + 1])
 
-        mine, other = paired(ours, theirs, range(20), ROUNDS)
+        mine, other = paired(ours, theirs, range(20), ROUNDS, 5)
         rows.append(_at_least(f"random forest of 100 trees, one row ({name})", mine, other, 150.0, _us))
     return rows
 
