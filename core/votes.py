@@ -97,7 +97,7 @@ def _sections(groups: Sequence[Flat], n_classes: int) -> Sections:
         first, last = _ranges(group)
         order, counts = _bit_order(group, first, n_classes)
         bits.append([*counts, len(group.roots) - 1])
-        thresholds.append(cells["threshold"])
+        thresholds.append(_bounds(cells["threshold"]))
         for feature in np.unique(cells["feature"]):
             cuts = cells["threshold"][cells["feature"] == feature]
             blob = _deflated(_alive(group, int(feature), cuts, (first, last))[:, order])
@@ -110,6 +110,19 @@ def _sections(groups: Sequence[Flat], n_classes: int) -> Sections:
         "mask_cuts": np.concatenate(thresholds),
         "masks": b"".join(blobs),
     }
+
+
+def _bounds(threshold: Any) -> Any:
+    """Return the largest float64 that is <= threshold once it is rounded to float32: rows need no rounding."""
+    import numpy as np
+
+    exact = threshold.astype(np.float64)
+    with np.errstate(over="ignore"):
+        after = np.nextafter(threshold, np.float32(np.inf)).astype(np.float64)
+        after[np.isinf(after)] = 2.0**128  # what would follow the largest float32
+        middle = (exact + after) / 2
+        stays = middle.astype(np.float32) == threshold  # a tie goes to the even one of the two
+    return np.where(np.isinf(exact) | stays, np.maximum(exact, middle), np.nextafter(middle, -np.inf))
 
 
 def _ranges(group: Flat) -> tuple[Any, Any]:
@@ -173,12 +186,14 @@ class Group(NamedTuple):
     steps: list[tuple[int, dict[float, int], Sequence[float], list[int]]]
 
     def counts(self, x: Sequence[float]) -> list[int] | None:
-        """Return the votes for each class, None if a leaf of mixed classes is reached."""
+        """Return the votes for each class, None if a leaf of mixed classes is reached or a value is missing."""
         left = self.every
         for feature, seen, cuts, buckets in self.steps:
             value = x[feature]
             mask = seen.get(value)
             if mask is None:
+                if value != value:  # noqa: PLR0124
+                    return None
                 mask = buckets[bisect_left(cuts, value)]
                 if len(seen) < SEEN_VALUES:
                     seen[value] = mask
@@ -210,9 +225,9 @@ class Ballot:
         return next(self._pieces, True)
 
     def counts(self, x: Sequence[float]) -> list[int] | None:
-        """Return the votes for each class, or None for a row that reaches a leaf of mixed classes.
+        """Return the votes for each class; None for a row that the trees themselves must judge.
 
-        x holds no NaN.
+        That is one with NaN, or one that reaches a leaf of mixed classes. x need not be rounded to float32.
         """
         first, *others = self._groups
         total = first.counts(x)
@@ -235,7 +250,7 @@ class Ballot:
         for entry in range(file.section(prefix + "mask_index").shape[0]):
             number, feature, count, at, size = index(entry)
             group = self._groups[number]
-            thresholds = struct.unpack(f"<{count}f", cuts(cut * 4, (cut + count) * 4))
+            thresholds = struct.unpack(f"<{count}d", cuts(cut * 8, (cut + count) * 8))
             masks = _inflated(blobs(at, at + size), count + 1, (group.every.bit_length() + 7) // 8)
             group.steps.append((feature, {}, thresholds, masks))
             cut += count

@@ -77,6 +77,7 @@ class Trees:
 
     def __init__(self, params: Mapping[str, Any], file: FlatFile, prefix: str) -> None:
         self._mode, self._width = params["mode"], int(params["width"])
+        self._single = self._mode != "boost"  # x is rounded to float32, as scikit-learn's forests see it
         self._baseline: list[float] = params["baseline"]
         self._link = params["link"]
         self.n_out = int(params["n_out"])
@@ -93,7 +94,11 @@ class Trees:
         """Return the outputs for one row of x, shape (n_out,); faster after the first rows."""
         if not self._ready:
             self._prepare()
-        return self._score(dense_row(pairs, self._width, single=self._mode != "boost"))
+        if self._ready and self._ballot is not None:
+            votes = self._elected(dense_row(pairs, self._width, single=False))
+            if votes is not None:
+                return votes
+        return self._finish(self._walking().leaves(dense_row(pairs, self._width, single=self._single)))
 
     def fused(self, blocks: Sequence[Block]) -> Callable[[Mapping[str, Any]], list[float]] | None:
         """Return a function of one row's values to the outputs, if every block can give its x as floats."""
@@ -101,26 +106,27 @@ class Trees:
         if None in readers:
             return None
         first, *rest = readers
-        single = self._mode != "boost"
 
         def outputs(values: Mapping[str, Any]) -> list[float]:
-            if not self._ready:
-                self._prepare()
             x = first(values)  # type: ignore[misc]
             for read in rest:
                 x += read(values)  # type: ignore[misc]
-            return self._score(rounded(x) if single else x)
+            if not self._ready:
+                self._prepare()
+            votes = self._elected(x) if self._ready and self._ballot is not None else None
+            if votes is not None:
+                return votes
+            return self._finish(self._walking().leaves(rounded(x) if self._single else x))
 
         return outputs
 
-    def _score(self, x: list[float]) -> list[float]:
-        """Return the outputs for x as `dense_row` gives it."""
-        if self._ready and self._ballot is not None and not math.isnan(sum(x)):
-            counts = self._ballot.counts(x)
-            if counts is not None:
-                n_trees = self._layout.n_trees
-                return [count / n_trees for count in counts]
-        return self._finish(self._walking().leaves(x))
+    def _elected(self, x: list[float]) -> list[float] | None:
+        """Return the outputs from the masks, None if the trees must judge."""
+        counts = self._ballot.counts(x) if self._ballot else None
+        if counts is None:
+            return None
+        n_trees = self._layout.n_trees
+        return [count / n_trees for count in counts]
 
     def _walking(self) -> Walker:
         walker = self._walker

@@ -271,6 +271,25 @@ def test_a_threshold_is_rounded_towards_the_side_that_keeps_every_answer() -> No
     assert [single[2], single[5], single[6]] == [0.5, np.finfo(np.float32).max, np.inf]
 
 
+def test_masks_take_unrounded_values_and_cut_where_rounding_would() -> None:
+    tiny = np.float32(1e-45)
+    threshold = np.array([0.0, 0.1, 1.0, -1.0, -0.1, 1e30, tiny, np.finfo(np.float32).max, np.inf], np.float32)
+    bound = votes._bounds(threshold)
+    with np.errstate(over="ignore"):
+        assert np.all(bound.astype(np.float32) <= threshold)
+        assert np.all(np.nextafter(bound, np.inf).astype(np.float32)[:-1] > threshold[:-1])
+    assert bound[-1] == np.inf
+
+
+def test_values_at_and_around_every_threshold_are_told_apart_as_float32() -> None:
+    x, y = load_iris(return_X_y=True)
+    fitted = trees.build("extra_trees", "classification", SMALL, 0).fit(x, y)
+    cuts = [tree.tree_.threshold[tree.tree_.feature >= 0] for tree in fitted.estimators_]
+    exact = np.unique(np.concatenate(cuts))
+    near = np.concatenate([exact, exact.astype(np.float32), *(np.nextafter(exact, end) for end in (-9, 9))])
+    check(fitted, np.column_stack([near] * 4)[:600])
+
+
 def test_a_stump_and_a_tree_without_splits_are_carried() -> None:
     x, y = load_iris(return_X_y=True)
     check(trees.build("decision_tree", "classification", {"max_depth": 1}, 0).fit(x, y), x)
