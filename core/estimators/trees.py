@@ -33,6 +33,7 @@ _CLASSES = {
         "HistGradientBoostingRegressor",
     ),
 }
+LAST_BITS = 4e-15  # a softmax or exp of one row by libm, against numpy's of a batch
 COLD_ROWS = 2  # rows that are answered before anything is prepared
 
 
@@ -80,6 +81,7 @@ class Trees:
         self._single = self._mode != "boost"  # x is rounded to float32, as scikit-learn's forests see it
         self._baseline: list[float] = params["baseline"]
         self._link = params["link"]
+        self.bound = 0.0 if self._single else LAST_BITS  # how far from scikit-learn an answer may be
         self.n_out = int(params["n_out"])
         self._layout = Layout(file, prefix, self._width)
         self._masked = prefix + "masks" in file.sections
