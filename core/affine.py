@@ -50,41 +50,40 @@ class Affine:
         self.exact = file.section(self._name).dtype == "f8"
 
     def fused(self, blocks: Sequence[Block]) -> Callable[[Mapping[str, Any]], list[float]] | None:
-        """Return a function of one row's values to the outputs, or None if x cannot be fused with w."""
+        """Return a function of one row's values to the outputs, or None if x cannot be fused with w.
+
+        Under softmax only differences count: scores are taken relative to the last class, which saves one.
+        """
         if self._binarize:
             return None
-        shares, offset, scores = [], 0, len(self._intercept)
+        relative = self._params["link"] == "softmax"
+        shares, offset, scores = [], 0, len(self._intercept) - relative
         for block in blocks:
-            shares.append(block.fuse(self._from(offset), scores))
+            shares.append(block.fuse(self._from(offset, relative=relative), scores))
             offset += block.width
-        if len(shares) == 1:
-            return self._fused_one(shares[0])
-        return self._fused_many(shares)
+        return self._fused(shares, relative=relative)
 
-    def _from(self, offset: int) -> RowReader:
+    def _from(self, offset: int, *, relative: bool) -> RowReader:
         rows = self._rows
+        if relative:
+            return lambda index: _relative(rows(index + offset))
         return rows if offset == 0 else lambda index: rows(index + offset)
 
-    def _fused_one(
-        self, share: Callable[[Mapping[str, Any]], list[float]]
+    def _fused(
+        self, shares: Sequence[Callable[[Mapping[str, Any]], list[float]]], *, relative: bool
     ) -> Callable[[Mapping[str, Any]], list[float]]:
-        params, intercept = self._params, self._intercept
+        params = self._params
+        intercept = _relative(self._intercept) if relative else tuple(self._intercept)
+        last, only = [0.0] * relative, shares[0]
 
         def outputs(values: Mapping[str, Any]) -> list[float]:
-            return link_row(params, [b + z for b, z in zip(intercept, share(values), strict=True)])
+            return link_row(params, [b + z for b, z in zip(intercept, only(values), strict=True)] + last)
 
-        return outputs
-
-    def _fused_many(
-        self, shares: Sequence[Callable[[Mapping[str, Any]], list[float]]]
-    ) -> Callable[[Mapping[str, Any]], list[float]]:
-        params, intercept = self._params, self._intercept
-
-        def outputs(values: Mapping[str, Any]) -> list[float]:
+        def outputs_of_many(values: Mapping[str, Any]) -> list[float]:
             parts = [share(values) for share in shares]
-            return link_row(params, [sum(column) for column in zip(intercept, *parts, strict=True)])
+            return link_row(params, [sum(column) for column in zip(intercept, *parts, strict=True)] + last)
 
-        return outputs
+        return outputs if len(shares) == 1 else outputs_of_many
 
     def score_row(self, pairs: Pairs, width: int) -> list[float]:
         """Return the outputs for one sparse row of x, shape (n_out,)."""
@@ -115,6 +114,11 @@ class Affine:
             _add_sparse(z, part._replace(data=data), w)
         else:
             z += ((part > 0).astype(np.float64) if self._binarize else part) @ w.astype(np.float64)
+
+
+def _relative(scores: Sequence[float]) -> tuple[float, ...]:
+    last = scores[-1]
+    return tuple([score - last for score in scores[:-1]])
 
 
 def _add_sparse(z: Floats, part: Csr, w: NDArray[np.floating[Any]]) -> None:

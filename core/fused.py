@@ -78,10 +78,13 @@ class Fused:
         """Return what repeats leave out of the sum of squares; append to `rows` what they leave out of scores."""
         missing = 0.0
         for term, count in counts.items():
-            row, tf = self._row(term), self._block.tf(count)
+            row = self._row(term)
+            if self._linear:
+                missing += row[0] * (count * count - count)
+                continue
+            tf = self._block.tf(count)
             missing += row[0] * (tf * tf - count)
-            if not self._linear:
-                rows.append((0.0, *[score * (tf - count) for score in row[1:]]))
+            rows.append((0.0, *[score * (tf - count) for score in row[1:]]))
         return missing
 
     def _row(self, term: str) -> Row:
@@ -104,10 +107,12 @@ class FusedPairs(Fused):
         super().__init__(block, weights, n_out)
         self._after: defaultdict[str, dict[str, Row]] = defaultdict(dict)  # first word → second word → row
         self._pairs = 0
+        assert block.analyzer.words is not None
+        self._words = block.analyzer.words
 
     def share(self, values: Mapping[str, Any]) -> list[float]:
         """Return this column's part of the scores of one row, shape (n_out,)."""
-        words = self._block.analyzer.words(values[self._column])  # type: ignore[misc]
+        words = self._words(values[self._column])
         if not words:
             return self._scores([], 0.0)
         found = list(map(dict.get, map(self._after.__getitem__, words[:-1]), words[1:]))
@@ -141,7 +146,6 @@ def repeats(terms: Iterable[str]) -> dict[str, int]:
 def _repeated_terms(words: Sequence[str]) -> dict[str, int]:
     """Return the counts of words and of bigrams that stand more than once (a repeated bigram has such words)."""
     counts = repeats(words)
-    if counts:
-        spelt = [f"{a} {b}" for a, b in pairwise(words) if a in counts and b in counts]
-        counts |= repeats(spelt)
+    if counts and b"\1\1" in bytes(map(counts.__contains__, words)):
+        counts |= repeats([f"{a} {b}" for a, b in pairwise(words) if a in counts and b in counts])
     return counts

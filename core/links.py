@@ -77,8 +77,8 @@ def link_matrix(params: Mapping[str, Any], z: Floats) -> Floats:
         return np.hstack([1.0 - shares, shares])
     total = shares.sum(axis=1, keepdims=True)
     uniform = np.full_like(shares, 1.0 / shares.shape[1])
-    outputs = np.divide(shares, total, out=uniform, where=total > 0)
-    return outputs
+    scaled: Floats = np.divide(shares, total, out=uniform, where=total > 0)
+    return scaled
 
 
 def _sigmoid_matrix(z: Floats) -> Floats:

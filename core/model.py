@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from core.errors import IntegrityError
+from core.errors import IntegrityError, InvalidInput
 from core.kinds import Block, Pairs, Scorer
 from core.schema import Batch, Schema
 
@@ -62,12 +62,19 @@ class Model:
             return []
         if batch.n_rows <= self._row_limit:
             try:
-                return [self._score(batch.row(index)) for index in range(batch.n_rows)]
+                return [self._row_outputs(batch, index) for index in range(batch.n_rows)]
             except NotImplementedError:
                 self._row_limit = 0
         parts = [block.matrix(batch) for block in self.blocks]
         outputs: list[list[float]] = self.scorer.score_matrix(parts).tolist()
         return outputs
+
+    def _row_outputs(self, batch: Batch, index: int) -> list[float]:
+        try:
+            return self._score({name: column[index] for name, column in batch.columns.items()})
+        except InvalidInput as error:  # a single row does not know its place
+            problems = tuple(problem._replace(row=index) for problem in error.problems)
+            raise InvalidInput(error.message, problems, **error.fields) from error
 
     def _by_pairs(self, values: Mapping[str, Any]) -> list[float]:
         if len(self.blocks) == 1:

@@ -72,6 +72,11 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
+_BUCKETS = {name: metric.buckets for name, metric in METRICS.items()}
+_KEYS = {name: f', "{name}": ' for name in ("request_id", "method", "status", "ms", "endpoint", "actor", "code")}
+_KEYS |= {name: f', "{name}": ' for name in ("model", "version", "rows", "ref", "rev")}
+
+
 class Telemetry(Protocol):
     """Where facts go. Metric names and the order of their labels are those of METRICS."""
 
@@ -138,12 +143,11 @@ class MemoryTelemetry:
     def observe(self, name: str, value: float, labels: Labels = ()) -> None:
         """Add one observation to a histogram."""
         key = (name, labels)
-        buckets = METRICS[name].buckets
+        buckets = _BUCKETS[name]
         with self._lock:
-            series = self._series
-            if key not in series:
-                key = self._admit(key, [0] * (len(buckets) + 1) + [0.0])
-            cells = series[key]
+            cells = self._series.get(key)
+            if cells is None:
+                cells = self._series[self._admit(key, [0] * (len(buckets) + 1) + [0.0])]
             cells[bisect_left(buckets, value)] += 1
             cells[-1] += value
 
@@ -177,18 +181,20 @@ class MemoryTelemetry:
 def log_line(ts: float, level: str, event: str, fields: Mapping[str, Any]) -> str:
     """Return one line of JSON in ASCII, ending in a line feed; each text is cut at MAX_FIELD_CHARS.
 
-    Spelt out by hand, for one is written at each request.
+    `level` and `event` are names of ours, written as they are. Spelt out by hand, for one is written a request.
     """
-    cells = [f'{{"ts": {ts:.3f}, "level": {quote(level)}, "event": {quote(event)}']
+    cells = [f'{{"ts": {ts:.3f}, "level": "{level}", "event": "{event}"']
     for name, value in fields.items():
         kind = type(value)
+        cells.append(_KEYS.get(name) or f", {quote(name)}: ")
         if kind is str:
-            cells.append(f"{quote(name)}: {quote(value[:MAX_FIELD_CHARS])}")
+            cells.append(quote(value if len(value) <= MAX_FIELD_CHARS else value[:MAX_FIELD_CHARS]))
         elif kind is int or (kind is float and value - value == 0.0):
-            cells.append(f"{quote(name)}: {value!r}")
+            cells.append(repr(value))
         else:
-            cells.append(f"{quote(name)}: {json.dumps(_plain(value))}")
-    return ", ".join(cells) + "}\n"
+            cells.append(json.dumps(_plain(value)))
+    cells.append("}\n")
+    return "".join(cells)
 
 
 def render(snapshots: Iterable[Iterable[Sequence[Any]]]) -> bytes:

@@ -223,6 +223,9 @@ class _Node:
         self.methods: dict[str, Endpoint] = {}
 
 
+MAX_FOUND = 256  # paths remembered by a router
+
+
 class Router:
     """Finds the endpoint of a method and path. Built once from the table."""
 
@@ -230,6 +233,7 @@ class Router:
         """Raises ConfigError for a row without a known permission, or two rows for one route."""
         known = {PUBLIC, *permissions}
         self._root = _Node()
+        self._found: dict[tuple[str, str], Match] = {}
         for endpoint in endpoints:
             if endpoint.permission not in known:
                 raise ConfigError(f"{endpoint.method} {endpoint.path} declares no known permission")
@@ -252,6 +256,15 @@ class Router:
 
     def find(self, method: str, path: str) -> Match:
         """Return the match; HEAD finds GET. Raises NotFound, MethodNotAllowed, InvalidName."""
+        match = self._found.get((method, path))
+        if match is None:
+            match = self._match(method, path)
+            if len(self._found) >= MAX_FOUND:
+                self._found.clear()
+            self._found[method, path] = match
+        return match
+
+    def _match(self, method: str, path: str) -> Match:
         node, params = self._walk(path)
         endpoint = node.methods.get("GET" if method == "HEAD" else method)
         if endpoint is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from operator import add
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core import strict_json
@@ -65,8 +66,11 @@ def encode(name: str, version: str, request_id: str, classes: Sequence[str], fou
 
 
 def _entry(keys: Sequence[str], label: str, row: Sequence[float]) -> str:
-    shares = ",".join([key + _digits(value) for key, value in zip(keys, row, strict=True)])
-    return f'{{"label":{quote(label)},"probability":{_digits(max(row))},"probabilities":{{{shares}}}}}'
+    total = sum(row)
+    digits = list(map(repr if total - total == 0.0 else _digits, row))
+    shares = ",".join(map(add, keys, digits))
+    top = digits[row.index(max(row))]
+    return f'{{"label":{quote(label)},"probability":{top},"probabilities":{{{shares}}}}}'
 
 
 def _digits(value: float) -> str:

@@ -332,6 +332,8 @@ def _options_of(vectorizer: Any, name: str) -> dict[str, Any]:
     if vectorizer.input != "content":
         raise FitFailed(f"{name}.input must be content")
     tfidf = name == "TfidfVectorizer"
+    if tfidf and vectorizer.binary and vectorizer.use_idf:
+        raise FitFailed(f"{name} with binary=True and use_idf=True cannot be carried")
     norm = vectorizer.norm if hasattr(vectorizer, "norm") else None
     if norm not in (None, "l2"):
         raise FitFailed(f"{name}.norm must be l2 or None")

@@ -132,13 +132,20 @@ def warm(folder: str, pipeline: Any, data: bytes, texts: list[str]) -> list[Row]
     def ours(text: str) -> None:
         model.predict(Batch(1, {build.COLUMN: [text]}))
 
+    requests = {
+        text: Request("POST", "/predict/bench", "", headers, json.dumps({"text": text}).encode()) for text in texts
+    }
+
     def request(text: str) -> None:
-        response = app(Request("POST", "/predict/bench", "", headers, json.dumps({"text": text}).encode()))
+        response = app(requests[text])
         if response.status != 200:
             raise SystemExit(response.body.decode())
 
-    def theirs(text: str) -> None:
-        pipeline.predict_proba([text])
+    classes = pipeline.classes_
+
+    def theirs(text: str) -> tuple[str, list[float]]:
+        shares = pipeline.predict_proba([text])[0]
+        return classes[shares.argmax()], shares.tolist()
 
     few = texts[:20]
     alone, other = paired(ours, theirs, few, ROUNDS, PASSES)

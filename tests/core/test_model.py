@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from core import artifact, flatfile
-from core.errors import IntegrityError
+from core.errors import IntegrityError, InvalidInput
 from core.flatfile import FlatFile
 from core.kinds import estimator_kind, feature_kind
 from core.schema import Batch, Column, Schema
@@ -134,6 +134,17 @@ def test_images_given_as_arrays_are_replayed_from_png() -> None:
     column = Column("image", "image", {"size": [8, 8], "grey": True, "pixels": True, "hog": False})
     made, _, _ = draft([column], Batch(12, {"image": pictures}), LABELS)
     artifact.load(artifact.export(made)).replay()
+
+
+def test_a_picture_that_cannot_be_read_is_named_by_its_row() -> None:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (8, 8)).astype(np.uint8) for _ in range(12)]
+    column = Column("image", "image", {"size": [8, 8], "hog": False})
+    made, _, _ = draft([column], Batch(12, {"image": pictures}), LABELS, kind="trees", algorithm="decision_tree")
+    model = artifact.load(artifact.export(made))
+    with pytest.raises(InvalidInput) as caught:
+        model.predict(Batch(2, {"image": [pictures[0], b"not a picture"]}))
+    assert [problem.row for problem in caught.value.problems] == [1]
 
 
 ABSENT = [

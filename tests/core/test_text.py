@@ -144,6 +144,7 @@ def test_a_fitted_vectorizer_is_carried_exactly(vectorizer: Any) -> None:
     [
         (TfidfVectorizer(tokenizer=str.split, token_pattern=None), "tokenizer"),
         (TfidfVectorizer(norm="l1"), "norm"),
+        (TfidfVectorizer(binary=True), "binary"),
         (CountVectorizer(analyzer=str.split), "analyzer"),
         (CountVectorizer(input="filename"), "input"),
         (CountVectorizer(strip_accents="ascii"), "strip_accents"),
