@@ -138,21 +138,23 @@ class TextBlock:
             for group in self.analyzer.groups(text):
                 terms += group
             lengths.append(len(terms) - before)
-        codes = np.array(self._codes(terms), np.int64)
+        codes = self._codes(terms)
         rows = np.repeat(np.arange(batch.n_rows), lengths)[codes >= 0]
         return self._weighted(*self._counted(rows, codes[codes >= 0], batch.n_rows))
 
-    def _codes(self, terms: list[str]) -> list[int]:
-        """Return the index of each term (-1: unknown; hashed: + width for a negative sign)."""
+    def _codes(self, terms: list[str]) -> Any:
+        """Return the code of each term, int64 of shape (n_terms,)."""
+        import numpy as np
+
         known = self._known
-        codes = list(map(known.get, terms))
-        if None in codes:
+        try:
+            return np.array(list(map(known.__getitem__, terms)), np.int64)
+        except KeyError:
             if len(known) > _MEMO_TERMS:
                 known.clear()
             new = list({term for term in terms if term not in known})
             known.update(zip(new, self._find_all(new), strict=True))
-            codes = list(map(known.get, terms))
-        return codes  # type: ignore[return-value]
+        return np.array(list(map(known.__getitem__, terms)), np.int64)
 
     def _find_each(self, terms: Sequence[str]) -> list[int]:
         return [self._find(term)[0] for term in terms]
