@@ -84,13 +84,16 @@ KINDS = [
 ]
 
 
+BOUNDS = {"random_forest": 0.0, "extra_trees": 0.0, "hist_gradient_boosting": 4e-15}  # trees: equal
+
+
 @pytest.mark.parametrize(("kind", "algorithm", "columns", "params"), KINDS)
 def test_every_kind_is_proved_equal_to_scikit_learn_and_learns(
     kind: str, algorithm: str, columns: tuple[str, ...], params: dict[str, Any]
 ) -> None:
     built = _build(_spec(kind, algorithm, columns, params=params))
     proof = built.model.manifest["facts"]["parity"]
-    assert proof["max_abs_diff"] <= proof["bound"] == EXACT
+    assert proof["max_abs_diff"] <= proof["bound"] == BOUNDS.get(algorithm, EXACT)
     assert built.metrics["accuracy"] > 0.5
     built.model.replay()
 
