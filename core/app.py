@@ -122,8 +122,8 @@ class _App:
 
     def _answer(self, request: Request, request_id: str, facts: dict[str, Any]) -> Response:
         path = request.path
-        if self._base:
-            path = path.removeprefix(self._base) or "/"
+        if self._base and (path + "/").startswith(self._base + "/"):
+            path = path[len(self._base) :] or "/"
         if request.method == "OPTIONS":
             return self._options(request, path)
         try:

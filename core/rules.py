@@ -131,7 +131,6 @@ SECTIONS: Mapping[str, Mapping[str, Rule]] = {
         "max_drop": share(0, 1),
         "minimum": Rule(_is_minimum, "a table of metric = number"),
         "last_n": whole(1, 1000),
-        "max_overlap": share(0, 1),
         "allow_leakage": FLAG,
     },
     "retrain": {"data": choice("union", "upload"), "min_rows": whole(1, 1_000_000_000)},

@@ -74,7 +74,6 @@ class GateSpec:
     max_drop: float = 0.005
     minimum: Mapping[str, float] = field(default_factory=dict)
     last_n: int = 5
-    max_overlap: float = 0.005
     allow_leakage: bool = False
 
 

@@ -193,6 +193,8 @@ def test_a_base_path_is_taken_off() -> None:
     house.publish()
     assert house.send("GET", "/ml/health").status == 200
     assert house.send("GET", "/ml", token=house.token()).status == 404
+    assert house.send("GET", "/ml/../health", token=house.token()).status == 404
+    assert house.send("GET", "/mlhealth", token=house.token()).status == 404
     assert b'src="/ml/docs/start.js"' in house.send("GET", "/ml/docs", token=house.token()).body
     accepted = house.send("POST", "/ml/train", {}, token=house.token("trainer"))
     assert body_of(accepted)["status_url"].startswith("/ml/jobs/support.")
