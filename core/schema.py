@@ -80,7 +80,8 @@ def _category(value: Any, column: Column) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool):
-        return "true" if value else "false"
+        text = "true" if value else "false"
+        return text.capitalize() if text.capitalize() in column.values else text  # as the training file spelt it
     if isinstance(value, str | int | float):
         return str(value)
     raise Refused("must be a string, a number, a boolean or null")

@@ -31,6 +31,12 @@ def test_a_good_row_becomes_typed_columns() -> None:
     assert batch.columns["v"][0] == [1.0, 2.5]
 
 
+def test_a_boolean_is_spelt_as_the_training_data_spelt_it() -> None:
+    for values, expected in ((("False", "True"), "True"), (("false", "true"), "true"), ((), "true")):
+        schema = Schema((Column("flag", "category", values=values),))
+        assert schema.batch([{"flag": True}]).columns["flag"] == [expected]
+
+
 @pytest.mark.parametrize(
     ("field", "value", "rule"),
     [
