@@ -279,7 +279,7 @@ def _tensor(item: Mapping[str, Any], limit: int) -> list[Any]:
     expected = 1
     for axis in shape[1:]:
         expected *= axis
-    if rest or width != expected:
+    if rest or width != expected or width == 0:
         text = "data does not fill the shape"
         raise InvalidInput(text, (Problem(text, item["name"][:64]),))
     return flat if width == 1 else [flat[low : low + width] for low in range(0, len(flat), width)]

@@ -173,6 +173,8 @@ def test_a_list_of_features_does_not_go_with_a_text() -> None:
         ({"inputs": {"length": [1, 2], "width": 1}}, IRIS, None, None),
         ({"inputs": [tensor("length", [1, 2, 3], [2])]}, IRIS, None, "length"),
         ({"inputs": [tensor("length", [1, 2], [2, 2])]}, IRIS, None, "length"),
+        ({"inputs": [tensor("length", [], [2, 0])]}, IRIS, None, "length"),
+        ({"inputs": [tensor("length", [], [2, 0, 3])]}, IRIS, None, "length"),
         ({"inputs": [tensor("length", [1, 2], [2]), tensor("width", [1], [1])]}, IRIS, None, None),
         ({"text": "a"}, IRIS, None, "text"),
         ({"text": "a"}, TWO_TEXTS, None, "text"),
