@@ -118,7 +118,9 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     share, square = successes / n, Z95 * Z95
     middle = (share + square / (2 * n)) / (1 + square / n)
     half = Z95 / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # the ends are exact: a rounding error under 1 would read as doubt about a perfect share
+    low = 0.0 if successes == 0 else max(0.0, middle - half)
+    return low, 1.0 if successes == n else min(1.0, middle + half)
 
 
 def _sliced(rows: _Answers | _Values, values: Sequence[str | None]) -> dict[str, Any]:

@@ -128,6 +128,12 @@ def test_wilson_intervals_equal_scipy(hits: int, n: int) -> None:
     assert wilson(hits, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
+@pytest.mark.parametrize("n", [*range(1, 60), 300])
+def test_wilson_does_not_doubt_a_perfect_share(n: int) -> None:
+    assert wilson(n, n)[1] == 1.0
+    assert wilson(0, n)[0] == 0.0
+
+
 def test_wilson_without_trials_says_nothing() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
 
