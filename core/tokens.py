@@ -17,11 +17,12 @@ from core.auth import (
     record_key,
     revoked_key,
 )
-from core.errors import Exists, InvalidInput, Missing, NotFound, Problem
+from core.errors import Exists, IntegrityError, InvalidInput, Missing, NotFound, Problem
 from core.keys import is_name
 from core.store import ObjectStore
 
 MAX_LABEL_CHARS = 64
+MAX_TTL_S = 100 * 365 * 86_400.0  # a date that calendars can show
 
 
 class TokenInfo(NamedTuple):
@@ -66,11 +67,11 @@ def create_token(
 
 
 def list_tokens(store: ObjectStore) -> list[TokenInfo]:
-    """Return all records, oldest first, revoked ones too."""
+    """Return all records, oldest first, revoked ones too. Raises IntegrityError naming one that is damaged."""
     marks = {_kid(entry.key): entry.modified for entry in store.list(revoked_key("")[: -len(".json")])}
     found = []
     for entry in store.list(record_key("")[: -len(".json")]):
-        info, _ = _decode(store.get(entry.key).data)
+        info, _ = _decode(_kid(entry.key), store.get(entry.key).data)
         found.append(info._replace(revoked=info.revoked or marks.get(info.kid)))
     return sorted(found, key=lambda info: (info.created, info.kid))
 
@@ -83,7 +84,7 @@ def revoke_token(store: ObjectStore, kid: str, *, clock: Callable[[], float]) ->
     if not (kid.isascii() and kid.isalnum() and len(kid) == KID_CHARS):
         raise NotFound("no such token")
     try:
-        info, digest = _decode(store.get(record_key(kid)).data)
+        info, digest = _decode(kid, store.get(record_key(kid)).data)
     except Missing:
         raise NotFound("no such token") from None
     info = info._replace(revoked=info.revoked or clock())
@@ -111,8 +112,8 @@ def _check(role: str, label: str, models: Sequence[str] | None, ttl_s: float | N
         problems.append(Problem(f"must be printable, at most {MAX_LABEL_CHARS} characters", "label"))
     if models is not None and not (models and all(map(is_name, models))):
         problems.append(Problem("must be model names", "models"))
-    if ttl_s is not None and not ttl_s > 0:
-        problems.append(Problem("must be over 0", "ttl_s"))
+    if ttl_s is not None and not 0 < ttl_s <= MAX_TTL_S:
+        problems.append(Problem("must be over 0 and at most 100 years", "ttl_s"))
     if problems:
         text = "; ".join(f"{problem.field} {problem.message}" for problem in problems)
         raise InvalidInput(text, tuple(problems))
@@ -126,8 +127,11 @@ def _encode(info: TokenInfo, digest: str) -> bytes:
     return json.dumps(info.as_dict() | {"digest": digest}, sort_keys=True).encode()
 
 
-def _decode(data: bytes) -> tuple[TokenInfo, str]:
-    record = json.loads(data)
-    digest = record.pop("digest")
-    models = record["models"]
-    return TokenInfo(**record | {"models": None if models is None else tuple(models)}), digest
+def _decode(kid: str, data: bytes) -> tuple[TokenInfo, str]:
+    try:
+        record = json.loads(data)
+        digest = record.pop("digest")
+        models = record["models"]
+        return TokenInfo(**record | {"models": None if models is None else tuple(models)}), digest
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise IntegrityError(f"the record is damaged, and nobody can use its token: {record_key(kid)}") from None

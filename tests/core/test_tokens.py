@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from core.auth import ALPHABET, check_of, record_key, revoked_key
-from core.errors import InvalidInput, NotFound, Transient
+from core.errors import IntegrityError, InvalidInput, NotFound, Transient
 from core.store import MemoryStore
 from core.tokens import create_token, list_tokens, random_text, revoke_token
 from tests.core.house import Clock, entropy
@@ -58,6 +58,15 @@ def test_tokens_are_listed_oldest_first_with_their_revocation() -> None:
     assert listed[0].as_dict()["models"] is None
 
 
+@pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b'{"digest": "", "models": null, "colour": 1}'])
+def test_a_damaged_record_is_named(data: bytes) -> None:
+    store = MemoryStore()
+    create(store)
+    store.put("auth/tokens/AAAAAAAAAAAA.json", data)
+    with pytest.raises(IntegrityError, match=r"auth/tokens/AAAAAAAAAAAA\.json"):
+        list_tokens(store)
+
+
 def test_revoking_is_repeatable_and_keeps_its_first_time() -> None:
     store = MemoryStore()
     _, info = create(store)
@@ -100,6 +109,8 @@ def test_an_unknown_kid_is_not_found_and_touches_no_other_key(kid: str) -> None:
         ({"models": ["../x"]}, "models"),
         ({"ttl_s": 0}, "ttl_s"),
         ({"ttl_s": float("nan")}, "ttl_s"),
+        ({"ttl_s": float("inf")}, "ttl_s"),
+        ({"ttl_s": 1e300}, "ttl_s"),
     ],
 )
 def test_a_bad_option_is_named_and_nothing_is_stored(options: dict[str, Any], field: str) -> None:
