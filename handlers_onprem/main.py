@@ -32,9 +32,12 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def serve(settings: Settings, *, host: str, port: int, workers: int, env: Mapping[str, str]) -> None:
     """Serve `settings.store` until SIGTERM or SIGINT: HTTP workers and one job worker, restarted when they crash.
 
-    Prints the URL on stdout once the port answers; port 0 is any free one. Raises ConfigError for a port in use.
+    Prints the URL on stdout once the port answers; port 0 is any free one. Raises ConfigError for a port in use
+    and for a store that is no folder.
     """
     store, port = open_store(settings.store), _free_port(host, port)
+    if os.path.exists(store.root) and not os.path.isdir(store.root):
+        raise ConfigError("the store is a file where a folder should be", setting="POLYSKY_STORE")
     folder = tempfile.mkdtemp(prefix="polysky-metrics-")
     child_env = {
         **env,
@@ -155,7 +158,7 @@ def run_jobs() -> None:
     worker = build_worker(settings, store, telemetry=telemetry, n_jobs=os.cpu_count() or 1)
     with sole_worker(store.root):
         give_up_leases(worker.shop.registry, now=time.time())
-        watch(worker, telemetry)
+        watch(worker, telemetry, root=store.root)
 
 
 def _exit(number: int, frame: object) -> NoReturn:

@@ -7,12 +7,12 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from core import jobs
-from core.errors import CoreError
+from core.errors import CoreError, IntegrityError
 from core.jobs import Claim, Pending
 from core.telemetry import Telemetry
 from core.worker import ACTOR, Worker
@@ -43,15 +43,29 @@ def _lock(fd: int, *, wait: bool) -> bool:
     return True
 
 
-def watch(worker: Worker, telemetry: Telemetry, *, sleep: Callable[[float], None] = time.sleep) -> NoReturn:
-    """Do the jobs that come, forever. An error of the store is logged and tried again."""
+def watch(
+    worker: Worker, telemetry: Telemetry, *, root: str = "", sleep: Callable[[float], None] = time.sleep
+) -> NoReturn:
+    """Do the jobs that come, forever. An error of the store is logged and tried again.
+
+    In the store's folder `root` each model gets a folder to drop files into.
+    """
     while True:
         try:
+            if root:
+                open_inboxes(root, worker.shop.registry)
             worker.tick()
             count_jobs(worker.shop.registry, telemetry)
         except CoreError as error:
             telemetry.log("poll_failed", "warning", code=error.code, detail=error.message)
         sleep(POLL_S)
+
+
+def open_inboxes(root: str, registry: Registry) -> None:
+    """Make the folder `uploads/{model}` of each model, as far as the disk lets us."""
+    for model in registry.models():
+        with suppress(OSError):
+            Path(root, "uploads", model).mkdir(parents=True, exist_ok=True)
 
 
 def give_up_leases(registry: Registry, *, now: float) -> int:
@@ -60,11 +74,21 @@ def give_up_leases(registry: Registry, *, now: float) -> int:
     Only for the one worker of a store: it knows that the holder is gone.
     """
     freed = 0
-    for model in registry.models():
-        for item in _held(registry.state(model), now):
+    for state in _sound(registry):
+        for item in _held(state, now):
             jobs.fail(registry, Claim((item,), 0.0), "the worker was ended", retry_at=now)
             freed += 1
     return freed
+
+
+def _sound(registry: Registry) -> Iterator[State]:
+    """Yield the state of each model whose log can be read: a broken one must not stop the others."""
+    for model in registry.models():
+        try:
+            state = registry.state(model)
+        except IntegrityError:
+            continue  # the worker's tick tells of it
+        yield state
 
 
 def _held(state: State, now: float) -> Iterator[Pending]:
@@ -76,10 +100,10 @@ def _held(state: State, now: float) -> Iterator[Pending]:
 
 def count_jobs(registry: Registry, telemetry: Telemetry) -> None:
     """Set the gauge of jobs by status for each model."""
-    for model in registry.models():
-        counts = Counter(source.status for source in registry.state(model).sources.values())
+    for state in _sound(registry):
+        counts = Counter(source.status for source in state.sources.values())
         for status, shown in _STATUSES.items():
-            telemetry.gauge("jobs_count", counts[status], (model, shown))
+            telemetry.gauge("jobs_count", counts[status], (state.model, shown))
 
 
 def be_nice() -> None:

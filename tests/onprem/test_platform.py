@@ -271,6 +271,12 @@ def test_a_second_server_on_the_same_port_says_so(live: Live, capfd: pytest.Capt
     assert "cannot listen on 127.0.0.1:" + port in capfd.readouterr().err
 
 
+def test_a_store_that_is_a_file_is_refused_in_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(["serve", "--port", "0", "--store", str(tmp_path / "file")]) == 2
+    assert capfd.readouterr().err == "polysky: the store is a file where a folder should be\n"
+
+
 def test_no_log_line_holds_the_token_or_a_text(live: Live) -> None:
     log = live.log.read_text()
     assert live.server.token not in log

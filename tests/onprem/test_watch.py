@@ -17,7 +17,7 @@ from core.registry import Registry
 from core.store import MemoryStore
 from core.telemetry import MemoryTelemetry
 from core.worker import ACTOR
-from handlers_onprem.watch import count_jobs, give_up_leases, sole_worker, watch
+from handlers_onprem.watch import count_jobs, give_up_leases, open_inboxes, sole_worker, watch
 
 
 def registry(store: MemoryStore, actor: str) -> Registry:
@@ -58,6 +58,28 @@ def test_jobs_are_counted_by_status() -> None:
     count_jobs(registry(store, ACTOR), telemetry)
     assert b'jobs_count{model="mood",status="running"} 1\n' in telemetry.exposition()
     assert b'jobs_count{model="mood",status="parked"} 0\n' in telemetry.exposition()
+
+
+def test_a_broken_log_does_not_stop_the_other_models() -> None:
+    store = MemoryStore()
+    claimed(store, ACTOR)
+    store.put("reg/_models/broken.json", b"{}")
+    store.put("reg/broken/log/000000000000.json", b"garbage")
+    found = registry(store, ACTOR)
+    assert found.models() == ["broken", "mood"]
+    telemetry = MemoryTelemetry(lambda line: None, clock=time.time)
+    count_jobs(found, telemetry)
+    assert b'jobs_count{model="mood",status="running"} 1\n' in telemetry.exposition()
+    assert give_up_leases(found, now=time.time()) == 1
+
+
+def test_each_model_gets_a_folder_to_drop_files_into(tmp_path: Path) -> None:
+    store = MemoryStore()
+    claimed(store, ACTOR)
+    open_inboxes(str(tmp_path), registry(store, ACTOR))
+    open_inboxes(str(tmp_path), registry(store, ACTOR))
+    assert [path.name for path in tmp_path.glob("uploads/*")] == ["mood"]
+    open_inboxes("/dev/null", registry(store, ACTOR))  # a disk that refuses is no reason to stop
 
 
 class Stop(Exception):
