@@ -141,7 +141,8 @@ def model(services: Services, call: Call) -> Response:
 
 
 def health(services: Services, call: Call) -> Response:
-    """Return how this process does: its models, their versions, its age and work. Reads nothing."""
+    """Return how this process does: its models, their versions, its age and work. Loads no further model."""
+    _follow(services)
     states = [status for status in services.predictor.status() if status.alias == PRODUCTION]
     versions = {status.version for status in states}
     sound = all(status.status == "ready" for status in states)
@@ -153,6 +154,13 @@ def health(services: Services, call: Call) -> Response:
         "predictions_count": services.counters.predictions,
     }
     return json_response(body)
+
+
+def _follow(services: Services) -> None:
+    """Let the models in use follow their aliases: without traffic nothing else would look for a move."""
+    for status in services.predictor.status():
+        if status.alias == PRODUCTION:
+            _warm(services, status.model)
 
 
 def live(services: Services, call: Call) -> Response:
@@ -188,6 +196,7 @@ def metrics(services: Services, call: Call) -> Response:
     """Return the metrics of this process as Prometheus text."""
     uptime = max(0.0, services.timing.clock() - services.counters.started)
     services.telemetry.gauge("app_uptime_seconds", uptime)
+    _follow(services)
     text = services.telemetry.exposition()
     if text is None:
         raise NotFound("metrics are kept by the platform, not by this process")

@@ -304,6 +304,15 @@ def test_health_tells_models_versions_age_and_work(house: House) -> None:
     assert body_of(house.send("GET", "/health/live")) == {"live": True}
 
 
+@pytest.mark.parametrize("path", ["/health", "/metrics"])
+def test_a_moved_alias_is_told_without_any_other_traffic(house: House, path: str) -> None:
+    token = house.token("metrics")
+    house.send("GET", "/health/ready")
+    two = house.publish(data=text_model(1))
+    house.clock.now += 5.0
+    assert two.encode() in house.send("GET", path, token=token).body
+
+
 def test_ready_loads_what_there_is_and_says_no_if_something_cannot_answer(house: House) -> None:
     response = house.send("GET", "/health/ready")
     assert response.status == 200
