@@ -27,6 +27,16 @@ $(VENV)/.requirements: requirements.txt $(VENV)/.python
 	$(PIP) install --quiet --no-deps --requirement requirements.txt
 	@touch $@
 
+$(VENV)/.runtimes: infra/requirements/runtimes.txt $(VENV)/.python
+	$(PIP) install --quiet --no-deps --ignore-requires-python --requirement infra/requirements/runtimes.txt
+	@touch $@
+
+# the Blob storage emulator is a node program; without npm its tests are skipped, and fail where CI is set
+tests/emulators/node_modules/.done: tests/emulators/package-lock.json
+	@command -v npm >/dev/null || { test -z "$$CI" && echo "make: no npm, so no Blob storage emulator" >&2; }
+	! command -v npm >/dev/null || npm ci --silent --prefix tests/emulators
+	! command -v npm >/dev/null || touch $@
+
 $(VENV)/.polysky: pyproject.toml $(VENV)/.requirements
 	$(PIP) install --quiet --no-deps --editable .
 	@touch $@
@@ -34,7 +44,7 @@ $(VENV)/.polysky: pyproject.toml $(VENV)/.requirements
 demo: $(VENV)/.polysky
 	$(BIN)/polysky demo
 
-test: $(VENV)/.polysky
+test: $(VENV)/.polysky $(VENV)/.runtimes tests/emulators/node_modules/.done
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov
 
 check: $(VENV)/.polysky
