@@ -64,7 +64,7 @@ class Counters:
 
 
 class Services(NamedTuple):
-    """What the handlers work with; `store` and `names` are None in a process that only predicts.
+    """What the handlers work with; `store` is None in a process that only predicts, `names` lists the models.
 
     `kept` holds what handlers make once and use again.
     """
@@ -77,8 +77,8 @@ class Services(NamedTuple):
     random_bytes: Callable[[int], bytes]
     sleep: Callable[[float], None]
     kept: dict[str, Any]
+    names: Callable[[], list[str]]
     store: ObjectStore | None = None
-    names: Callable[[], list[str]] | None = None
 
 
 class Call(NamedTuple):
@@ -126,8 +126,6 @@ def check_params(params: Mapping[str, str]) -> None:
 
 def only_model(services: Services, principal: Principal) -> str:
     """Return the name of the one model there is (in the caller's scope). Raises MalformedBody, NotFound."""
-    if services.names is None:
-        raise MalformedBody("name the model: in the path, or as `model` in the body")
     found = [name for name in services.names() if principal.sees(name)]
     if not found:
         raise NotFound("there is no model yet")

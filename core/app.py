@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 # the whole predict path is imported at the start, not by the first request
 from core import serving  # noqa: F401
 from core.api import ROUTER, STATUS, Call, Counters, Services, check_params, handler
-from core.auth import ANONYMOUS, Principal, Verifier
+from core.auth import ANONYMOUS, Getter, Principal, Verifier
 from core.errors import CoreError, InvalidName, MethodNotAllowed, NotFound, Unauthorized
 from core.inference import Predictor
 from core.keys import MODELS_PREFIX, is_name
-from core.versions import Source, Timing
+from core.versions import Timing
 from core.web import PUBLIC, Headers, Match, Request, Response, problem
 
 if TYPE_CHECKING:
     from core.config import Settings
     from core.model import Model
+    from core.reader import Reader
     from core.store import ObjectStore
     from core.telemetry import Telemetry
 
@@ -37,11 +38,11 @@ class InternalError(CoreError):
 
 def build_app(
     settings: Settings,
-    reader: Source,
+    reader: Reader,
     *,
     telemetry: Telemetry,
     store: ObjectStore | None = None,
-    names: Callable[[], list[str]] | None = None,
+    tokens: Getter | None = None,
     load: Callable[[Any, str], Model] | None = None,
     clock: Callable[[], float] = time.time,
     timer: Callable[[], float] = time.perf_counter,
@@ -50,17 +51,16 @@ def build_app(
 ) -> App:
     """Return the application. Without `store` it only predicts, and the control endpoints do not exist.
 
-    `names` lists the models (default: what the store lists). `load` is core.artifact.load by default.
+    `tokens` gives the token records (default: the reader). `load` is core.artifact.load by default.
     """
     timing = Timing(clock, timer, lambda: int.from_bytes(random_bytes(4), "big") / 2**32)
     predictor = Predictor(
         reader, load=load or _load, telemetry=telemetry, timing=timing, refresh_s=settings.refresh_s
     )
-    verifier = Verifier(reader, clock=clock, ttl_s=settings.token_ttl_s, rate_per_s=settings.rate_per_s)
-    if names is None and store is not None:
-        names = Names(store, clock, settings.refresh_s)
+    verifier = Verifier(tokens or reader, clock=clock, ttl_s=settings.token_ttl_s, rate_per_s=settings.rate_per_s)
+    names = Names(reader, clock, settings.refresh_s)
     services = Services(
-        settings, predictor, telemetry, timing, Counters(clock()), random_bytes, sleep, {}, store, names
+        settings, predictor, telemetry, timing, Counters(clock()), random_bytes, sleep, {}, names, store
     )
     return _App(services, verifier)
 
@@ -74,8 +74,8 @@ def _load(buffer: Any, header_sha256: str) -> Model:
 class Names:
     """Lists the models of a store, at most once in `ttl_s`."""
 
-    def __init__(self, store: ObjectStore, clock: Callable[[], float], ttl_s: float) -> None:
-        self._store, self._clock, self._ttl_s = store, clock, ttl_s
+    def __init__(self, reader: Reader, clock: Callable[[], float], ttl_s: float) -> None:
+        self._reader, self._clock, self._ttl_s = reader, clock, ttl_s
         self._known: tuple[float, list[str]] = (float("-inf"), [])
 
     def __call__(self) -> list[str]:
@@ -83,7 +83,7 @@ class Names:
         now = self._clock()
         read_at, names = self._known
         if not 0.0 <= now - read_at < self._ttl_s:
-            keys = [entry.key[len(MODELS_PREFIX) :] for entry in self._store.list(MODELS_PREFIX)]
+            keys = [key[len(MODELS_PREFIX) :] for key in self._reader.keys(MODELS_PREFIX)]
             names = sorted(name for name in (key.removesuffix(".json") for key in keys) if is_name(name))
             self._known = (now, names)
         return names

@@ -73,9 +73,12 @@ class Principal(NamedTuple):
 ANONYMOUS = Principal("", "", "anonymous", frozenset(), frozenset())
 
 
+TOKENS_PREFIX = "auth/tokens/"
+
+
 def record_key(kid: str) -> str:
     """Return the key of a token's record."""
-    return f"auth/tokens/{kid}.json"
+    return f"{TOKENS_PREFIX}{kid}.json"
 
 
 def revoked_key(kid: str) -> str:

@@ -29,6 +29,10 @@ class Settings(NamedTuple):
     rate_per_s: float = 0.0  # requests per second and token; 0: no limit
     cors_origins: tuple[str, ...] = ()  # origins that browsers may call from
     max_upload_bytes: int = 64 << 20  # body of a data upload
+    allow_http: bool = False  # a store endpoint without encryption: emulators only
+    tokens: str = ""  # the token records as one JSON document, instead of those in the store
+    tokens_secret: str = ""  # the name of the platform's secret that holds that document
+    timeout_s: float = 540.0  # what a job call has, on platforms that do not tell it
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -84,7 +88,7 @@ def _switch(text: str) -> bool:
     return _SWITCH[text.lower()]
 
 
-def _store(text: str) -> str:
+def _text(text: str) -> str:
     if not text or not text.isprintable():
         raise ValueError
     return text
@@ -104,7 +108,7 @@ def _origins(text: str) -> tuple[str, ...]:
 
 
 _RULES: dict[str, _Rule] = {
-    "store": (_store, "a store URL or a folder"),
+    "store": (_text, "a store URL or a folder"),
     "refresh_s": _decimal(0, 3600),
     "max_body_bytes": _integer(1024, 1 << 30),
     "max_batch_rows": _integer(1, 1_000_000),
@@ -118,4 +122,8 @@ _RULES: dict[str, _Rule] = {
     "rate_per_s": _decimal(0, 1_000_000),
     "cors_origins": (_origins, "origins such as https://a.example, separated by commas"),
     "max_upload_bytes": _integer(1024, 1 << 40),
+    "allow_http": (_switch, "true or false"),
+    "tokens": (str, "a JSON document"),
+    "tokens_secret": (str, "the name of a secret"),
+    "timeout_s": _decimal(1, 86_400),
 }

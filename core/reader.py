@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from core.errors import ConfigError, Denied, Missing, StoreError, Transient
@@ -28,17 +29,30 @@ class Reader(Protocol):
         """Return the object's bytes, memory-mapped where the store is a file system."""
         ...
 
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys directly below `prefix`, which ends at a slash, sorted."""
+        ...
+
 
 class _Found(Protocol):
     @property
     def data(self) -> bytes: ...
 
 
+class _Listed(Protocol):
+    @property
+    def key(self) -> str: ...
+
+
 class Source(Protocol):
-    """The one verb of an ObjectStore that a reader needs."""
+    """The verbs of an ObjectStore that a reader needs."""
 
     def get(self, key: str) -> _Found:
         """Return the object; its bytes are `data`."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[_Listed]:
+        """Yield the entries whose key starts with `prefix`."""
         ...
 
 
@@ -71,6 +85,23 @@ class LocalReader:
         finally:
             os.close(fd)
 
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys directly below `prefix`, sorted. Raises Denied, Transient."""
+        if not is_key(prefix[:-1]):
+            return []
+        try:
+            with self._folder.entered(prefix[:-1].split("/")) as directory, os.scandir(directory) as found:
+                names = [item.name for item in found if item.is_file(follow_symlinks=False)]
+        except OSError as error:
+            return _none(reading(error))
+        return sorted(prefix + name for name in names if is_key(prefix + name))
+
+
+def _none(error: StoreError) -> list[str]:
+    if isinstance(error, Missing):
+        return []
+    raise error from None
+
 
 class StoreReader:
     """Reads through any ObjectStore."""
@@ -87,6 +118,11 @@ class StoreReader:
     def buffer(self, key: str) -> bytes:
         """Return the object's bytes. Raises Missing, Denied, Transient."""
         return self._store.get(key).data
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys directly below `prefix`, sorted. Raises Denied, Transient."""
+        listed = (entry.key for entry in self._store.list(prefix))
+        return sorted(key for key in listed if "/" not in key[len(prefix) :])
 
 
 class ObstoreReader:
@@ -112,6 +148,14 @@ class ObstoreReader:
     def buffer(self, key: str) -> bytes:
         """Return the object's bytes. Raises Missing, Denied, Transient."""
         return self.get(key)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys directly below `prefix`, sorted. Raises Denied, Transient."""
+        try:
+            found = self._obstore.list_with_delimiter(self._store, prefix.rstrip("/"))
+        except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
+            return _none(_meaning(error, self._obstore.exceptions))
+        return sorted(str(item["path"]) for item in found["objects"])
 
 
 def open_reader(url: str, *, allow_http: bool = False) -> Reader:

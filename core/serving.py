@@ -94,18 +94,12 @@ def _measure(services: Services, name: str, batch: Batch, found: Predictions, mo
 
 def models(services: Services, call: Call) -> Response:
     """Return the models in the caller's scope, a page at a time (`after`: the last name seen)."""
-    names = sorted(filter(call.principal.sees, _names(services)))
+    names = sorted(filter(call.principal.sees, services.names()))
     after = query_of(call.request).get("after", "")
     page = [name for name in names if name > after]
     items = [{"name": name, "version": _production_version(services, name)} for name in page[:PAGE]]
     more = {"next": page[PAGE - 1]} if len(page) > PAGE else {}
     return json_response({"models": items, **more})
-
-
-def _names(services: Services) -> list[str]:
-    if services.names is not None:
-        return services.names()
-    return sorted({status.model for status in services.predictor.status()})
 
 
 def _production_version(services: Services, name: str) -> str | None:
@@ -172,7 +166,7 @@ def ready(services: Services, call: Call) -> Response:
     """Return whether every model there is can answer; loads what was not loaded yet. 503 if not."""
     reachable = True
     try:
-        for name in _names(services)[:READY_MODELS]:
+        for name in services.names()[:READY_MODELS]:
             _warm(services, name)
     except StoreError:
         reachable = False

@@ -6,10 +6,13 @@ import json
 import os
 from _thread import allocate_lock
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 MAX_FIELD_CHARS = 256
+MAX_TOLD = 10_000  # numbers kept for a drain
 MAX_SERIES = 1000  # per metric; what comes after is counted under OTHER
 OTHER = "_other"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -101,6 +104,7 @@ class Telemetry(Protocol):
         ...
 
 
+Update = tuple[str, Labels, float]  # metric, label values, number
 Series = dict[tuple[str, Labels], Any]  # a number, or for a histogram [count per bucket …, count above, sum]
 
 
@@ -176,6 +180,38 @@ class MemoryTelemetry:
             self._sizes[name] = self._sizes.get(name, 0) + 1
         self._series.setdefault(key, start)
         return key
+
+
+class InvocationTelemetry(MemoryTelemetry):
+    """Also keeps each number told since the last `drain`, for platforms that take metrics call by call."""
+
+    def __init__(self, write: Callable[[str], object], *, clock: Callable[[], float]) -> None:
+        super().__init__(write, clock=clock)
+        self._told: deque[Update] = deque(maxlen=MAX_TOLD)
+
+    def count(self, name: str, labels: Labels = (), amount: float = 1.0) -> None:
+        """Add to a counter."""
+        super().count(name, labels, amount)
+        self._told.append((name, labels, amount))
+
+    def gauge(self, name: str, value: float | None, labels: Labels = ()) -> None:
+        """Set a gauge; None takes the series away."""
+        super().gauge(name, value, labels)
+        if value is not None:
+            self._told.append((name, labels, value))
+
+    def observe(self, name: str, value: float, labels: Labels = ()) -> None:
+        """Add one observation to a histogram."""
+        super().observe(name, value, labels)
+        self._told.append((name, labels, value))
+
+    def drain(self) -> list[Update]:
+        """Return what was told since the last call, oldest first; of very much the oldest is lost."""
+        told = []
+        with suppress(IndexError):
+            while True:
+                told.append(self._told.popleft())
+        return told
 
 
 def log_line(ts: float, level: str, event: str, fields: Mapping[str, Any]) -> str:

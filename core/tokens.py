@@ -95,6 +95,15 @@ def revoke_token(store: ObjectStore, kid: str, *, clock: Callable[[], float]) ->
     return info
 
 
+def export_records(store: ObjectStore, *, now: float) -> dict[str, Any]:
+    """Return the records of the tokens that are neither revoked nor expired, by key id; for core.secrets."""
+    found = {}
+    for info in list_tokens(store):
+        if info.revoked is None and (info.expires is None or now < info.expires):
+            found[info.kid] = json.loads(store.get(record_key(info.kid)).data)
+    return found
+
+
 def random_text(chars: int, random_bytes: Callable[[int], bytes]) -> str:
     """Return base62 text, each character equally likely."""
     text = ""

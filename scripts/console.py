@@ -17,7 +17,6 @@ import click
 
 if TYPE_CHECKING:
     from core.config import Settings
-    from core.local_store import LocalStore
     from core.registry import Registry
     from core.schema import Schema
     from core.spec import ModelSpec
@@ -46,15 +45,12 @@ def read_settings(store: str | None) -> Settings:
     return Settings.from_env({**os.environ, **({"POLYSKY_STORE": store} if store else {})})
 
 
-def find_store(store: str | None) -> LocalStore:
+def find_store(store: str | None) -> ObjectStore:
     """Return the store that `--store` or the environment names. Raises ConfigError."""
-    from core.errors import ConfigError
-    from core.local_store import open_store
+    from scripts.stores import open_store
 
-    found = open_store(read_settings(store).store)
-    if os.path.exists(found.root) and not os.path.isdir(found.root):
-        raise ConfigError("the store is a file where a folder should be")
-    return found
+    settings = read_settings(store)
+    return open_store(settings.store, allow_http=settings.allow_http)
 
 
 def find_registry(store: ObjectStore) -> Registry:
@@ -74,7 +70,7 @@ def load_version(settings: Settings, model: str, ref: str) -> Loaded:
 
     timing = Timing(time.time, time.perf_counter, random.random)
     telemetry = MemoryTelemetry(lambda line: None, clock=time.time)
-    reader = open_reader(settings.store)
+    reader = open_reader(settings.store, allow_http=settings.allow_http)
     return Predictor(reader, load=load, telemetry=telemetry, timing=timing).resolve(model, ref)
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Pin the requirement sets: everything, and (hashed) one for each deployable. Needs uv on PATH.
+# Pin the requirement sets: everything, and (hashed) each set that a deployable is made of. Needs uv on PATH.
 set -eu
 
 pin() {
@@ -13,7 +13,9 @@ pin() {
 }
 
 pin requirements.in requirements.txt
-for part in onprem predict; do
+for part in onprem predict image onnx train aws gcp gcp-runtime azure azure-runtime; do
     pin "infra/requirements/$part.in" "infra/requirements/$part.txt" --generate-hashes --constraint requirements.txt
 done
-version=3.13 pin infra/requirements/runtimes.in infra/requirements/runtimes.txt --generate-hashes --no-deps
+for part in azure-worker runtimes; do
+    version=3.13 pin "infra/requirements/$part.in" "infra/requirements/$part.txt" --generate-hashes --no-deps
+done

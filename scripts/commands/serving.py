@@ -43,20 +43,25 @@ def serve_command(*, store: str | None, host: str, port: int, workers: int) -> N
 def worker_command(store: str | None, as_json: bool) -> None:
     """Do the jobs that wait, once: uploads, requests, versions without a verdict."""
     import time
+    from contextlib import nullcontext
 
     from core.errors import Conflict
+    from core.local_store import LocalStore
     from core.telemetry import MemoryTelemetry
     from core.worker import build_worker
     from handlers_onprem.telemetry import write_line
     from handlers_onprem.watch import sole_worker
 
+    settings = read_settings(store)
     target = find_store(store)
     telemetry = MemoryTelemetry(write_line, clock=time.time)
-    with sole_worker(target.root, wait=False) as sole:
+    # of a cloud's store there may be several workers: claims keep them apart
+    only = sole_worker(target.root, wait=False) if isinstance(target, LocalStore) else nullcontext(True)
+    with only as sole:
         if not sole:
             raise Conflict("another worker does the jobs of this store")
         n_jobs = os.cpu_count() or 1
-        found = build_worker(read_settings(store), target, telemetry=telemetry, n_jobs=n_jobs).tick()
+        found = build_worker(settings, target, telemetry=telemetry, n_jobs=n_jobs).tick()
     if as_json:
         print_json([outcome._asdict() for outcome in found])
         return

@@ -1,4 +1,4 @@
-"""`polysky token create|list|revoke`."""
+"""`polysky token create|list|revoke|export`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from core.auth import ROLES
-from core.tokens import create_token, list_tokens, revoke_token
+from core.tokens import create_token, export_records, list_tokens, revoke_token
 from scripts.console import find_store, json_option, print_json, print_table, store_option
 
 DAY_S = 86_400.0
@@ -79,6 +79,13 @@ def revoke(kid: str, store: str | None) -> None:
     """Revoke a token; servers refuse it within 60 seconds."""
     info = revoke_token(find_store(store), kid, clock=time.time)
     click.echo(f"revoked {info.kid}")
+
+
+@token_command.command("export")
+@store_option
+def export(store: str | None) -> None:
+    """Print the records of all tokens that are good, for POLYSKY_TOKENS or a secret: hashes, no token."""
+    print_json(export_records(find_store(store), now=time.time()))
 
 
 def _day(time_s: float | None) -> str:

@@ -188,8 +188,8 @@ def test_a_body_over_the_limit_is_too_large_before_and_after_unpacking() -> None
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"plain", gzip.compress(b"hello", mtime=0)[:-1], gzip.compress(b"a", mtime=0) * 2, zlib.compress(b"hello"),
-     gzip.compress(b"hello", mtime=0)[:-8] + bytes(8)],
+    [b"", b"plain", gzip.compress(b"hello", mtime=0)[:-1], gzip.compress(b"a", mtime=0) * 2,
+     zlib.compress(b"hello"), gzip.compress(b"hello", mtime=0)[:-8] + bytes(8)],
 )  # fmt: skip
 def test_a_body_that_is_not_one_whole_gzip_member_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedBody):
