@@ -13,9 +13,12 @@ pin() {
 }
 
 pin requirements.in requirements.txt
-for part in onprem predict image onnx train aws gcp gcp-runtime azure azure-runtime; do
+for part in onprem image onnx train aws gcp gcp-runtime azure azure-runtime; do
     pin "infra/requirements/$part.in" "infra/requirements/$part.txt" --generate-hashes --constraint requirements.txt
 done
+# the Swagger UI files come with a template for jinja2, which nothing here reads
+pin infra/requirements/predict.in infra/requirements/predict.txt --generate-hashes --constraint requirements.txt \
+    --no-emit-package jinja2 --no-emit-package markupsafe
 for part in azure-worker runtimes; do
     version=3.13 pin "infra/requirements/$part.in" "infra/requirements/$part.txt" --generate-hashes --no-deps
 done

@@ -132,14 +132,15 @@ def _handlers(deployable: Deployable) -> list[Path]:
 def _copy_ours(out: Path, deployable: Deployable, python: str) -> None:
     """Put our modules and what the platform wants at the root into `out`, and compile them."""
     staging = out / ".ours"
+    staging.mkdir()
     for module in modules(deployable):
-        path = closure.source_of(ROOT, module)
-        assert path is not None
-        copy = staging / path.relative_to(ROOT)
+        source = closure.source_of(ROOT, module)
+        assert source is not None
+        copy = staging / source.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-    for path, text in _root_files(deployable).items():
-        (staging / path).write_text(text)
+        shutil.copyfile(source, copy)
+    for name, text in _root_files(deployable).items():
+        (staging / name).write_text(text)
     pruning.compile_all(staging, python)
     installation.link(staging, out)
     shutil.rmtree(staging)
@@ -184,13 +185,10 @@ def _weigh(out: Path, name: str, deployable: Deployable) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Build one package, show what it weighs; return 1 if it cannot be deployed."""
     options = _options(argv)
-    python = shutil.which(f"python{options.python_version}") if options.python_version else sys.executable
-    if python is None:
-        print(f"no python{options.python_version} on PATH", file=sys.stderr)
-        return 1
     try:
+        python = _python(options.python_version)
         out = build(options.name, options.out, python=python, platform=options.platform, extras=options.extras)
-    except (TooHeavy, installation.InstallFailed, FileExistsError) as error:
+    except (TooHeavy, installation.InstallFailed, FileExistsError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
     deployable = DEPLOYABLES[options.name]
@@ -202,6 +200,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         archive.write_zip(out, options.zip)
         print(f"{options.zip.stat().st_size / 1e6:.1f} MB zipped")
     return 0
+
+
+def _python(version: str) -> str:
+    """Return an interpreter of that version. Raises FileNotFoundError."""
+    if version in ("", installation.version_of(sys.executable)):
+        return sys.executable
+    if (found := shutil.which(f"python{version}")) is None:
+        raise FileNotFoundError(f"no python{version} on PATH, which must compile what it will run")
+    return found
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:

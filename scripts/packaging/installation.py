@@ -26,7 +26,7 @@ _UNBOUND = ("azure-worker",)  # sets whose pin refuses Pythons that it runs on
 
 
 class Target(NamedTuple):
-    """For what to install: an interpreter of that version with pip, and a name of PLATFORMS ("" is this machine)."""
+    """For what to install: an interpreter of that version, with pip, and one of PLATFORMS ("" is this machine)."""
 
     python: str = sys.executable
     platform: str = ""
@@ -38,13 +38,16 @@ class InstallFailed(RuntimeError):
 
 @cache
 def version_of(python: str) -> str:
-    """Return the version of an interpreter, "3.13"."""
+    """Return the version of an interpreter, "3.13". Raises InstallFailed."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
-    return subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    done = subprocess.run([python, "-I", "-c", code], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise InstallFailed(f"{python} does not run")
+    return done.stdout.strip()
 
 
 def installed(requirements: Path, target: Target, cache_root: Path) -> Path:
-    """Return a folder with exactly what a pinned requirement file names, pruned and compiled; it is not to be changed.
+    """Return a folder with what a pinned requirement file names, pruned and compiled. It is not to be changed.
 
     It is made once for each content of the file; whoever asks meanwhile waits. Raises InstallFailed.
     """

@@ -7,13 +7,14 @@ import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 
-_FOLDERS = {"tests", "test", "__pycache__", "include", "f2py", "_pyinstaller", "sboms"}
+_FOLDERS = {"tests", "test", "__pycache__", "include", "_pyinstaller", "sboms"}
 _FILES = ("*.pyi", "*.pyx", "*.pxd", "*.pxi", "*.h", "*.hpp", "*.a", "*.lib", "*.map", "py.typed", "*.pyc", "*.c")
-# which tests alone load, by path
+# which tests or builds alone load, or which our page does not, by path
 _PATHS = (
     "bin",
     "numpy/_core/_*_tests.*.so",
     "numpy/_core/_simd.*.so",
+    "numpy/distutils",
     "swagger_ui_bundle/vendor/*/swagger-ui-es-*",
     "swagger_ui_bundle/vendor/*/swagger-ui-standalone-*",
     "swagger_ui_bundle/vendor/*/swagger-ui.js",
