@@ -66,8 +66,9 @@ def created(event: Any, store_url: str, *, warn: Warn) -> list[Hint]:
     keys = [name[len(root) :] for name in names if name.startswith(root) and name != root]
     if not keys:
         warn("not in this store")
-    token = data.get("eTag")
-    return [(key, token.strip('"') if isinstance(token, str) and token else None) for key in keys]
+    etag = data.get("eTag")
+    token = etag.strip('"') if isinstance(etag, str) and etag and len(names) == 1 else None
+    return [(key, token) for key in keys]
 
 
 def deliver(worker: Worker, hints: Iterable[Hint], *, deadline: float) -> None:
@@ -88,7 +89,7 @@ def _names(subject: object, url: str) -> Iterator[str]:
     """Yield CONTAINER/BLOB as the URL and as the subject spell it.
 
     The URL is percent-encoded and the subject is not, but Event Grid has been seen to encode neither. Where they
-    disagree both are told: an event is a hint, and of a blob that is not there nothing comes.
+    disagree both are told, without a token: of a blob that is not there nothing comes then.
     """
     path = url.partition("://")[2].partition("/")[2]
     try:

@@ -83,10 +83,10 @@ def _get(url: str, headers: Mapping[str, str]) -> dict[str, Any]:
     connection = (HTTPSConnection if scheme == "https" else HTTPConnection)(host, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", f"/{path}", headers={"Accept": "application/json", **headers})
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise _refusal(answer.status)
-        found = json.loads(answer.read(_MAX_BYTES))
+        with connection.getresponse() as answer:
+            if answer.status != 200:
+                raise _refusal(answer.status)
+            found = json.loads(answer.read(_MAX_BYTES))
     except (OSError, HTTPException, ValueError):
         raise Transient("the vault or the identity does not answer") from None
     finally:
