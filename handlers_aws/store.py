@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, BinaryIO
 
 import boto3
+import urllib3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -85,7 +86,7 @@ class S3Store:
         """Return the object; with `token`, only that generation. Raises Missing, Stale, Denied, Transient."""
         with _meanings(Stale):
             found = self._open(key, token)
-            with found["Body"] as body:
+            with closing(found["Body"]) as body:
                 return Blob(body.read(), _token(found))
 
     def head(self, key: str) -> Entry:
@@ -97,7 +98,7 @@ class S3Store:
         """Stream the object into `target` by one request, which S3 answers from one generation. Raises as get."""
         with _meanings(Stale):
             found = self._open(key, token)
-            with found["Body"] as body:
+            with closing(found["Body"]) as body:
                 while chunk := body.read(_CHUNK):
                     _write(target, chunk)
             return _entry(key, found, "ContentLength")
@@ -141,6 +142,7 @@ class S3Store:
         where = self._readable(key)
         if token is not None:
             where["IfMatch"] = _etag(token)
+        # its "Body" as a context manager would hand out the bare stream, without checksum and length
         return self._reading.get_object(**where)
 
     def _put(self, key: str, data: bytes, unmet: type[StoreError], **condition: str) -> str:
@@ -188,12 +190,12 @@ def _meanings(unmet: type[StoreError] = Transient) -> Iterator[None]:
         raise _meaning(error, unmet) from None
     except (NoCredentialsError, PartialCredentialsError):
         raise Denied("there are no credentials for the store") from None
-    except (BotoCoreError, OSError, ValueError):
+    except (BotoCoreError, urllib3.exceptions.HTTPError, OSError, ValueError):
         raise Transient("the store failed for now") from None
 
 
 def _meaning(error: ClientError, unmet: type[StoreError]) -> StoreError:
-    """Return what an answer of the service means. S3's 409 says that the race is still on: nothing happened yet."""
+    """Return what an answer of the service means. Its 409 is a race still on, not an object that exists."""
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     code = error.response.get("Error", {}).get("Code")
     if status in (401, 403) or code in _REFUSALS:
