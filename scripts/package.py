@@ -158,12 +158,6 @@ from handlers_azure.main import app
 
 __all__ = ["app"]
 '''
-_HOST = {
-    "version": "2.0",
-    "extensions": {"http": {"routePrefix": ""}},
-    "extensionBundle": {"id": "Microsoft.Azure.Functions.ExtensionBundle", "version": "[4.*, 5.0.0)"},
-}
-
 
 def _root_files(deployable: Deployable) -> dict[str, str]:
     """Return what the platform wants at the root of a package: text by name."""
@@ -172,7 +166,7 @@ def _root_files(deployable: Deployable) -> dict[str, str]:
         quoted = ", ".join(f'"{name}"' for name in names)
         return {"main.py": _GCP.format(names=", ".join(names), quoted=quoted)}
     if deployable.cloud == "azure":
-        return {"function_app.py": _AZURE, "host.json": json.dumps(_HOST, indent=2) + "\n"}
+        return {"function_app.py": _AZURE, "host.json": (ROOT / "handlers_azure" / "host.json").read_text()}
     return {}
 
 
