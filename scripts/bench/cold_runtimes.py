@@ -1,4 +1,4 @@
-"""The clouds' runtimes, each on its real program: Lambda's emulator, functions-framework, Azure's Python worker."""
+"""The clouds' runtimes, each the real program: Lambda's emulator, functions-framework, Azure's Python worker."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""A function as people write it for AWS: boto3, Powertools, joblib, scikit-learn. What Polysky is compared with."""
+"""A function as people write it for AWS: its SDK and Powertools, joblib, scikit-learn."""
 
 import json
 import os
+from typing import Any
 
 import boto3
 import joblib
@@ -17,7 +18,7 @@ model = joblib.load(path)
 
 @logger.inject_lambda_context
 @metrics.log_metrics
-def handler(event, context):
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     text = json.loads(event["body"])["text"]
     shares = model.predict_proba([text])[0].tolist()
     metrics.add_metric(name="predictions", unit=MetricUnit.Count, value=1)

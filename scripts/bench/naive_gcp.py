@@ -2,6 +2,7 @@
 
 import os
 
+import flask
 import functions_framework
 import joblib
 from google.cloud import storage
@@ -12,7 +13,7 @@ model = joblib.load(path)
 
 
 @functions_framework.http
-def http(request):
+def http(request: flask.Request) -> dict[str, float]:
     text = request.get_json()["text"]
     shares = model.predict_proba([text])[0].tolist()
     return dict(zip(model.classes_.tolist(), shares, strict=True))
