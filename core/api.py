@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.auth import PERMISSIONS, Principal
-from core.errors import InvalidName, MalformedBody, NotFound
+from core.errors import MalformedBody, NotFound
 from core.keys import is_name
 from core.web import PUBLIC, Endpoint, Request, Response, Router, content
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from core.config import Settings
     from core.inference import Predictor
     from core.store import ObjectStore
-    from core.telemetry import Telemetry
+    from core.telemetry import Telemetry, Update
     from core.versions import Timing
 
 STATUS: Mapping[str, int] = {
@@ -51,15 +51,15 @@ class Counters:
         self.predictions = 0
         self.started = started
 
-    def enter(self, step: int) -> int:
-        """Add `step` to the requests being answered; return how many there are."""
+    def enter(self) -> None:
+        """Count a request that begins."""
         with self._lock:
-            self.active += step
-            return self.active
+            self.active += 1
 
-    def add(self, rows: int) -> None:
-        """Add to the rows predicted."""
+    def leave(self, rows: int) -> None:
+        """Count a request that ends, and the rows that it had predicted."""
         with self._lock:
+            self.active -= 1
             self.predictions += rows
 
 
@@ -82,7 +82,7 @@ class Services(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One request on its way through a handler; what is put into `facts` is logged."""
+    """One request on its way through a handler; what is put into `facts` is logged, into `numbers` measured."""
 
     request: Request
     request_id: str
@@ -90,6 +90,7 @@ class Call(NamedTuple):
     endpoint: Endpoint
     params: Mapping[str, str]
     facts: dict[str, Any]
+    numbers: list[Update]
 
     def content(self, limit: int) -> bytes:
         """Return the decoded body. Raises TooLarge, UnsupportedMedia, MalformedBody."""
@@ -111,8 +112,8 @@ _JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.[0-9a-f]{16}", re.ASCII)
 _FILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(\.[a-z0-9]{1,8}){1,2}", re.ASCII)
 
 
-def check_params(params: Mapping[str, str]) -> None:
-    """Raise InvalidName unless every segment of the path matches its pattern."""
+def illegal_param(params: Mapping[str, str]) -> str:
+    """Return the name of a segment that does not match its pattern, "" if all do."""
     for name, value in params.items():
         if name == "job":
             sound = _JOB.fullmatch(value) is not None
@@ -121,7 +122,8 @@ def check_params(params: Mapping[str, str]) -> None:
         else:
             sound = is_name(value)
         if not sound:
-            raise InvalidName(f"{name} is not a legal name", field=name)
+            return name
+    return ""
 
 
 def only_model(services: Services, principal: Principal) -> str:
@@ -243,4 +245,4 @@ ENDPOINTS = (
     Endpoint("GET", "/docs/{asset}", "docs:read", "http", "docs.asset", "", "", "A file of the documentation"),
     Endpoint("GET", "/openapi.json", "docs:read", "http", "docs.openapi", "", "", "This interface as OpenAPI 3.1"),
 )
-ROUTER = Router(ENDPOINTS, PERMISSIONS)
+ROUTER = Router(ENDPOINTS, PERMISSIONS, illegal_param)

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 # the whole predict path is imported at the start, not by the first request
 from core import serving  # noqa: F401
-from core.api import ROUTER, STATUS, Call, Counters, Services, check_params, handler
+from core.api import ROUTER, STATUS, Call, Counters, Services, handler
 from core.auth import ANONYMOUS, Getter, Principal, Verifier
 from core.errors import CoreError, InvalidName, MethodNotAllowed, NotFound, Unauthorized
 from core.inference import Predictor
 from core.keys import MODELS_PREFIX, is_name
 from core.versions import Timing
-from core.web import PUBLIC, Headers, Match, Request, Response, problem
+from core.web import PUBLIC, Headers, Request, Response, problem
 
 if TYPE_CHECKING:
     from core.config import Settings
     from core.model import Model
     from core.reader import Reader
     from core.store import ObjectStore
-    from core.telemetry import Telemetry
+    from core.telemetry import Telemetry, Update
 
 App = Callable[[Request], Response]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -96,19 +96,20 @@ class _App:
         self._services, self._verifier = services, verifier
         self._base = services.settings.base_path
         self._origins = frozenset(services.settings.cors_origins)
+        self._public = {PUBLIC, "docs:read"} if services.settings.public_docs else {PUBLIC}
+        self._telemetry, self._counters, self._timer = services.telemetry, services.counters, services.timing.timer
 
     def __call__(self, request: Request) -> Response:
         """Return the answer; never raises."""
-        services = self._services
-        telemetry, timer = services.telemetry, services.timing.timer
-        started = timer()
-        telemetry.gauge("app_active_requests", services.counters.enter(1))
-        facts: dict[str, Any] = {"endpoint": "unmatched"}
+        started = self._timer()
+        self._counters.enter()
+        numbers: list[Update] = []
         request_id = request.headers.get("x-request-id", "")
-        if not _REQUEST_ID.fullmatch(request_id):
-            request_id = services.random_bytes(8).hex()
+        if not (request_id and _REQUEST_ID.fullmatch(request_id)):
+            request_id = self._services.random_bytes(8).hex()
+        facts: dict[str, Any] = {"request_id": request_id, "endpoint": "unmatched"}
         try:
-            response = self._answer(request, request_id, facts)
+            response = self._answer(request, request_id, facts, numbers)
         except CoreError as error:
             response = self._refuse(error, request_id, facts)
         except Exception as error:  # noqa: BLE001 - the one place: a bug becomes a 500 with an id, not a crash
@@ -116,11 +117,11 @@ class _App:
         headers = (*response.headers, ("X-Request-Id", request_id), ("X-Content-Type-Options", "nosniff"))
         if self._origins:
             headers += self._cors(request)
-        self._record(request, response.status, request_id, facts, timer() - started)
+        self._record(request.method, response.status, facts, numbers, self._timer() - started)
         body = b"" if request.method == "HEAD" else response.body
         return Response(response.status, headers, body)
 
-    def _answer(self, request: Request, request_id: str, facts: dict[str, Any]) -> Response:
+    def _answer(self, request: Request, request_id: str, facts: dict[str, Any], numbers: list[Update]) -> Response:
         path = request.path
         if self._base and (path + "/").startswith(self._base + "/"):
             path = path[len(self._base) :] or "/"
@@ -131,31 +132,27 @@ class _App:
         except (NotFound, MethodNotAllowed, InvalidName):
             self._authenticate(request, facts)  # strangers do not learn which paths exist
             raise
-        endpoint = match.endpoint
+        endpoint, params, illegal = match
         facts["endpoint"] = endpoint.path
-        principal = ANONYMOUS
-        if not self._is_public(match):
+        principal, permission = ANONYMOUS, endpoint.permission
+        if permission not in self._public:
             principal = self._authenticate(request, facts)
-            principal.require(endpoint.permission)
+            principal.require(permission)
         if endpoint.plane == "control" and self._services.store is None:
             raise NotFound("this process only predicts")
-        if match.params:
-            check_params(match.params)
-            if "model" in match.params:
-                principal.require_model(match.params["model"])
-        call = Call(request, request_id, principal, endpoint, match.params, facts)
+        if illegal:
+            raise InvalidName(f"{illegal} is not a legal name", field=illegal)
+        if "model" in params:
+            principal.require_model(params["model"])
+        call = Call(request, request_id, principal, endpoint, params, facts, numbers)
         return handler(endpoint.handler)(self._services, call)
-
-    def _is_public(self, match: Match) -> bool:
-        permission = match.endpoint.permission
-        return permission == PUBLIC or (permission == "docs:read" and self._services.settings.public_docs)
 
     def _authenticate(self, request: Request, facts: dict[str, Any]) -> Principal:
         try:
             principal = self._verifier.authenticate(request.headers)
         except CoreError as error:
             if "reason" in error.fields:
-                self._services.telemetry.count("auth_failures_count", (error.fields["reason"],))
+                self._telemetry.count("auth_failures_count", (error.fields["reason"],))
             raise
         facts["actor"] = principal.label
         return principal
@@ -208,19 +205,23 @@ class _App:
         where = f"{code}:{trace.tb_lineno}" if trace else ""
         facts["code"] = InternalError.code
         kind = type(error).__name__
-        self._services.telemetry.log("error", "error", request_id=request_id, kind=kind, where=where)
+        self._telemetry.log("error", "error", request_id=request_id, kind=kind, where=where)
         return problem(500, InternalError("something went wrong here; quote the request_id"), request_id)
 
     def _record(
-        self, request: Request, status: int, request_id: str, facts: dict[str, Any], spent_s: float
+        self, method: str, status: int, facts: dict[str, Any], numbers: list[Update], spent_s: float
     ) -> None:
-        telemetry, endpoint = self._services.telemetry, facts["endpoint"]
-        method = request.method if request.method in _METHODS else "OTHER"
-        telemetry.gauge("app_active_requests", self._services.counters.enter(-1))
-        telemetry.count("app_request_count", (method, endpoint, str(status)))
-        telemetry.observe("app_request_latency_seconds", spent_s, (endpoint,))
-        if status >= 400:
-            telemetry.count("app_errors_by_endpoint", (endpoint, facts.get("code", str(status))))
-        telemetry.log(
-            "request", request_id=request_id, method=method, status=status, ms=round(spent_s * 1e3, 3), **facts
+        """Tell what came of a request: all of its numbers at once, and one line of its facts."""
+        endpoint = facts["endpoint"]
+        if method not in _METHODS:
+            method = "OTHER"
+        numbers += (
+            ("app_request_count", (method, endpoint, str(status)), 1.0),
+            ("app_request_latency_seconds", (endpoint,), spent_s),
         )
+        if status >= 400:
+            numbers.append(("app_errors_by_endpoint", (endpoint, facts.get("code", str(status))), 1.0))
+        self._counters.leave(facts.get("rows", 0) if status < 400 else 0)
+        self._telemetry.record(numbers)
+        facts["method"], facts["status"], facts["ms"] = method, status, round(spent_s * 1e3, 3)
+        self._telemetry.log("request", **facts)

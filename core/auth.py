@@ -195,11 +195,11 @@ class Verifier:
         known = self._known.get(kid)
         if known is None or not known.is_before(known.due, now):
             known = self._refresh(kid, token, now)
-        principal = known.principal
+        _, _, _, expected, expires, principal = known
         digest = sha256(token.encode("ascii")).digest()
-        if principal is None or not compare_digest(digest, known.digest):
+        if principal is None or not compare_digest(digest, expected):
             raise self._failed("invalid", now)
-        if known.expires is not None and now >= known.expires:
+        if expires is not None and now >= expires:
             raise self._failed("expired", now)
         if self._rate:
             self._limit(kid, now)

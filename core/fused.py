@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any, Protocol
 
 from core.kinds import RowReader
@@ -66,9 +66,8 @@ class Fused:
         """Return the sum of the rows, divided by the root of the squares (+ `missing`) if the norm is on."""
         if not rows:
             return [0.0] * (self._stride - 1)
-        cells, stride = list(chain.from_iterable(rows)), self._stride
-        scores: list[float] = [sum(cells[k::stride]) for k in range(1, stride)]
-        square = sum(cells[::stride]) + missing
+        sums: list[float] = list(map(sum, zip(*rows, strict=True)))
+        square, scores = sums[0] + missing, sums[1:]
         if not self._normal or square <= 0.0:
             return scores
         length = math.sqrt(square)
@@ -145,7 +144,17 @@ def repeats(terms: Iterable[str]) -> dict[str, int]:
 
 def _repeated_terms(words: Sequence[str]) -> dict[str, int]:
     """Return the counts of words and of bigrams that stand more than once (a repeated bigram has such words)."""
-    counts = repeats(words)
-    if counts and b"\1\1" in bytes(map(counts.__contains__, words)):
-        counts |= repeats([f"{a} {b}" for a, b in pairwise(words) if a in counts and b in counts])
+    seen: set[str] = set()
+    add = seen.add
+    counts: dict[str, int] = {}
+    firsts: list[str] = []  # of two neighbours that both stood before
+    before = -1
+    for index in [index for index, word in enumerate(words) if word in seen or add(word)]:
+        word = words[index]
+        counts[word] = counts.get(word, 1) + 1
+        if index - before == 1:
+            firsts.append(words[before])
+        before = index
+    if firsts:
+        counts |= repeats([f"{a} {b}" for a, b in pairwise(words) if a in firsts and b in counts])
     return counts

@@ -58,20 +58,21 @@ class Model:
         return self._predictions(self._outputs(batch))
 
     def _outputs(self, batch: Batch) -> list[list[float]]:
-        if batch.n_rows == 0:
+        n_rows, columns = batch
+        if n_rows == 0:
             return []
-        if batch.n_rows <= self._row_limit:
+        if n_rows <= self._row_limit:
             try:
-                return [self._row_outputs(batch, index) for index in range(batch.n_rows)]
+                return [self._row_outputs(columns, index) for index in range(n_rows)]
             except NotImplementedError:
                 self._row_limit = 0
         parts = [block.matrix(batch) for block in self.blocks]
         outputs: list[list[float]] = self.scorer.score_matrix(parts).tolist()
         return outputs
 
-    def _row_outputs(self, batch: Batch, index: int) -> list[float]:
+    def _row_outputs(self, columns: Mapping[str, Sequence[Any]], index: int) -> list[float]:
         try:
-            return self._score({name: column[index] for name, column in batch.columns.items()})
+            return self._score({name: column[index] for name, column in columns.items()})
         except InvalidInput as error:  # a single row does not know its place
             problems = tuple(problem._replace(row=index) for problem in error.problems)
             raise InvalidInput(error.message, problems, **error.fields) from error

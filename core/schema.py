@@ -133,8 +133,8 @@ class Schema(NamedTuple):
         """
         problems: list[Problem] = []
         columns = {c.name: _column(rows, c, problems) for c in self.columns}
-        _unknown_fields(rows, columns, problems)
-        if problems:
+        if problems or max(map(len, rows), default=0) > len(columns):
+            _unknown_fields(rows, columns, problems)
             total = len(problems)
             raise InvalidInput(f"{total} bad cell(s)", tuple(problems[:MAX_PROBLEMS]), total=total)
         return Batch(len(rows), columns)
@@ -151,7 +151,10 @@ def schema_from_dicts(items: Iterable[Mapping[str, Any]]) -> Schema:
 
 def _column(rows: Sequence[Mapping[str, Any]], column: Column, problems: list[Problem]) -> list[Any]:
     check, name = _CHECKS[column.kind], column.name
-    entries: list[Any] = []
+    try:
+        return [check(row[name], column) for row in rows]
+    except (KeyError, Refused):  # say where, and what else
+        entries: list[Any] = []
     for index, row in enumerate(rows):
         try:
             entries.append(check(row[name], column))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from core.api import Call, Services, only_model
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from core.dialects.native import Asked
     from core.model import Model, Predictions
     from core.schema import Batch
+    from core.telemetry import Update
 
 PAGE = 100
 READY_MODELS = 32  # how many models a readiness check loads
@@ -29,34 +32,43 @@ def predict(services: Services, call: Call) -> Response:
     asked = native.decode(media_type(call.request.headers), call.content(services.settings.max_body_bytes))
     name = _model_of(services, call, asked)
     limit = services.settings.max_batch_rows
-
-    def work(model: Model) -> tuple[Batch, Predictions, float, float]:
-        batch = model.schema.batch(asked.rows(model.schema, limit))
-        checked = timer()
-        return batch, model.predict(batch), checked, timer()
-
+    work = partial(_work, asked, limit, timer)
     (batch, found, checked, done), loaded = services.predictor.run(name, _version_of(call, asked), work)
     version = loaded.version
     call.facts.update(model=name, version=version, rows=batch.n_rows)
-    _measure(services, name, batch, found, loaded.model)
-    services.telemetry.observe("app_preprocessing_latency_seconds", checked - started, (name,))
-    services.telemetry.observe("app_inference_latency_seconds", done - checked, (name,))
+    labels = (name,)
+    numbers = call.numbers
+    numbers += (
+        ("app_preprocessing_latency_seconds", labels, checked - started),
+        ("app_inference_latency_seconds", labels, done - checked),
+    )
+    _measure(numbers, labels, batch, found, loaded.model)
     headers = (*_JSON, ("X-Model-Name", name), ("X-Model-Version", version))
     return Response(200, headers, native.encode(name, version, call.request_id, loaded.model.classes, found))
 
 
+def _work(
+    asked: Asked, limit: int, timer: Callable[[], float], model: Model
+) -> tuple[Batch, Predictions, float, float]:
+    """Return the rows, their predictions, and the times when each was there."""
+    schema = model.schema
+    batch = schema.batch(asked.rows(schema, limit))
+    checked = timer()
+    return batch, model.predict(batch), checked, timer()
+
+
 def _model_of(services: Services, call: Call, asked: Asked) -> str:
-    name = call.params.get("model")
-    if name is None:
-        name = asked.model
-    elif asked.model is not None and asked.model != name:
-        raise MalformedBody("path and body name different models")
-    if name is None:
-        name = only_model(services, call.principal)
-    elif not is_name(name):
+    name, said = call.params.get("model"), asked.model
+    if name is not None:  # the router has checked it
+        if said not in (None, name):
+            raise MalformedBody("path and body name different models")
+        return name
+    if said is None:
+        return only_model(services, call.principal)
+    if not is_name(said):
         raise InvalidName("model is not a legal name", field="model")
-    call.principal.require_model(name)
-    return name
+    call.principal.require_model(said)
+    return said
 
 
 def _version_of(call: Call, asked: Asked) -> str:
@@ -73,23 +85,18 @@ def _version_of(call: Call, asked: Asked) -> str:
     return ref
 
 
-def _measure(services: Services, name: str, batch: Batch, found: Predictions, model: Model) -> None:
-    telemetry = services.telemetry
-    services.counters.add(batch.n_rows)
+def _measure(numbers: list[Update], labels: tuple[str], batch: Batch, found: Predictions, model: Model) -> None:
+    """Add what is measured of rows and their answers."""
     for column in model.schema.columns:
         if column.kind == "text":
-            for text in batch.columns[column.name]:
-                telemetry.observe("app_input_length_words", text.count(" ") + 1, (name,))
+            texts = batch.columns[column.name]
+            numbers += [("app_input_length_words", labels, text.count(" ") + 1) for text in texts]
     if found.labels is None:
-        telemetry.count("model_prediction_count", (name, "_value"), batch.n_rows)
+        numbers.append(("model_prediction_count", (*labels, "_value"), batch.n_rows))
         return
-    if len(found.labels) == 1:
-        telemetry.count("model_prediction_count", (name, found.labels[0]))
-    else:
-        for label in set(found.labels):
-            telemetry.count("model_prediction_count", (name, label), found.labels.count(label))
-    for row in found.probabilities or ():
-        telemetry.observe("model_confidence", max(row), (name,))
+    for label in set(found.labels):
+        numbers.append(("model_prediction_count", (*labels, label), found.labels.count(label)))
+    numbers += [("model_confidence", labels, max(row)) for row in found.probabilities or ()]
 
 
 def models(services: Services, call: Call) -> Response:
@@ -190,6 +197,7 @@ def metrics(services: Services, call: Call) -> Response:
     """Return the metrics of this process as Prometheus text."""
     uptime = max(0.0, services.timing.clock() - services.counters.started)
     services.telemetry.gauge("app_uptime_seconds", uptime)
+    services.telemetry.gauge("app_active_requests", services.counters.active)
     _follow(services)
     text = services.telemetry.exposition()
     if text is None:

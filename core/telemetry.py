@@ -17,6 +17,7 @@ MAX_SERIES = 1000  # per metric; what comes after is counted under OTHER
 OTHER = "_other"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Labels = tuple[str, ...]
+Update = tuple[str, Labels, float]  # metric, label values, number
 quote = json.encoder.encode_basestring_ascii
 
 
@@ -99,13 +100,13 @@ class Telemetry(Protocol):
         """Add one observation to a histogram."""
         ...
 
+    def record(self, updates: Iterable[Update]) -> None:
+        """Add each number to its counter or gauge, or as one observation to its histogram; all at once."""
+        ...
+
     def exposition(self) -> bytes | None:
         """Return all metrics as Prometheus text, or None if they are kept elsewhere."""
         ...
-
-
-Update = tuple[str, Labels, float]  # metric, label values, number
-Series = dict[tuple[str, Labels], Any]  # a number, or for a histogram [count per bucket …, count above, sum]
 
 
 class MemoryTelemetry:
@@ -116,8 +117,8 @@ class MemoryTelemetry:
         self._write = write
         self._clock = clock
         self._lock = allocate_lock()
-        self._series: Series = {}
-        self._sizes: dict[str, int] = {}
+        # a series is a number, or for a histogram [count per bucket …, count above, sum]
+        self._families: dict[str, dict[Labels, Any]] = {name: {} for name in METRICS}
 
     def log(self, event: str, /, level: str = "info", **fields: Any) -> None:
         """Write one line of JSON: ASCII only, each text cut at MAX_FIELD_CHARS."""
@@ -125,35 +126,36 @@ class MemoryTelemetry:
 
     def count(self, name: str, labels: Labels = (), amount: float = 1.0) -> None:
         """Add to a counter."""
-        key = (name, labels)
-        with self._lock:
-            series = self._series
-            if key not in series:
-                key = self._admit(key, 0.0)
-            series[key] += amount
+        self.record(((name, labels, amount),))
 
     def gauge(self, name: str, value: float | None, labels: Labels = ()) -> None:
         """Set a gauge; None takes the series away."""
-        key = (name, labels)
+        family = self._families[name]
         with self._lock:
             if value is None:
-                if self._series.pop(key, None) is not None:
-                    self._sizes[name] -= 1
-                return
-            if key not in self._series:
-                key = self._admit(key, 0.0)
-            self._series[key] = value
+                family.pop(labels, None)
+            else:
+                family[labels if labels in family else self._admit(name, labels)] = value
 
     def observe(self, name: str, value: float, labels: Labels = ()) -> None:
         """Add one observation to a histogram."""
-        key = (name, labels)
-        buckets = _BUCKETS[name]
+        self.record(((name, labels, value),))
+
+    def record(self, updates: Iterable[Update]) -> None:
+        """Add each number to its counter or gauge, or as one observation to its histogram; all at once."""
+        families = self._families
         with self._lock:
-            cells = self._series.get(key)
-            if cells is None:
-                cells = self._series[self._admit(key, [0] * (len(buckets) + 1) + [0.0])]
-            cells[bisect_left(buckets, value)] += 1
-            cells[-1] += value
+            for name, labels, value in updates:
+                family = families[name]
+                cells = family.get(labels)
+                if cells is None:
+                    labels = self._admit(name, labels)  # noqa: PLW2901
+                    cells = family[labels]
+                if cells.__class__ is list:
+                    cells[bisect_left(_BUCKETS[name], value)] += 1
+                    cells[-1] += value
+                else:
+                    family[labels] = cells + value
 
     def snapshot(self) -> list[tuple[str, Labels, Any]]:
         """Return a copy of all series, JSON-safe, for `render` with those of other processes."""
@@ -163,23 +165,26 @@ class MemoryTelemetry:
         with self._lock:
             return [
                 (name, labels, list(value) if isinstance(value, list) else value)
-                for (name, labels), value in self._series.items()
+                for name, family in self._families.items()
+                for labels, value in family.items()
             ]
 
     def exposition(self) -> bytes:
         """Return the Prometheus text of this process."""
         return render([self.snapshot()])
 
-    def _admit(self, key: tuple[str, Labels], start: Any) -> tuple[str, Labels]:
-        name, labels = key
+    def _admit(self, name: str, labels: Labels) -> Labels:
+        """Return the labels under which a new series is kept, now with a start value."""
+        family = self._families[name]
+        start: Any = 0.0
+        if METRICS[name].type == "histogram":
+            start = [0] * (len(_BUCKETS[name]) + 1) + [0.0]
         if len(labels) != len(METRICS[name].labels):
             raise KeyError(f"{name} takes {len(METRICS[name].labels)} labels")
-        if self._sizes.get(name, 0) >= MAX_SERIES:
-            key = (name, (OTHER,) * len(labels))
-        else:
-            self._sizes[name] = self._sizes.get(name, 0) + 1
-        self._series.setdefault(key, start)
-        return key
+        if len(family) >= MAX_SERIES:
+            labels = (OTHER,) * len(labels)
+        family.setdefault(labels, start)
+        return labels
 
 
 class InvocationTelemetry(MemoryTelemetry):
@@ -189,21 +194,17 @@ class InvocationTelemetry(MemoryTelemetry):
         super().__init__(write, clock=clock)
         self._told: deque[Update] = deque(maxlen=MAX_TOLD)
 
-    def count(self, name: str, labels: Labels = (), amount: float = 1.0) -> None:
-        """Add to a counter."""
-        super().count(name, labels, amount)
-        self._told.append((name, labels, amount))
-
     def gauge(self, name: str, value: float | None, labels: Labels = ()) -> None:
         """Set a gauge; None takes the series away."""
         super().gauge(name, value, labels)
         if value is not None:
             self._told.append((name, labels, value))
 
-    def observe(self, name: str, value: float, labels: Labels = ()) -> None:
-        """Add one observation to a histogram."""
-        super().observe(name, value, labels)
-        self._told.append((name, labels, value))
+    def record(self, updates: Iterable[Update]) -> None:
+        """Add each number to its counter or gauge, or as one observation to its histogram; all at once."""
+        updates = list(updates)
+        super().record(updates)
+        self._told.extend(update for update in updates if METRICS[update[0]].type != "gauge")
 
     def drain(self) -> list[Update]:
         """Return what was told since the last call, oldest first; of very much the oldest is lost."""

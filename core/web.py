@@ -6,7 +6,7 @@ import json
 import re
 import zlib
 from binascii import unhexlify
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from core.errors import (
@@ -72,10 +72,11 @@ class Endpoint(NamedTuple):
 
 
 class Match(NamedTuple):
-    """What the router found: the endpoint and the decoded segments of its template."""
+    """What the router found: the endpoint, the decoded segments of its template, and the one that is illegal."""
 
     endpoint: Endpoint
     params: Mapping[str, str]
+    illegal: str = ""
 
 
 quote = json.encoder.encode_basestring_ascii  # a string as JSON in ASCII, with its quotes
@@ -229,9 +230,18 @@ MAX_FOUND = 256  # paths remembered by a router
 class Router:
     """Finds the endpoint of a method and path. Built once from the table."""
 
-    def __init__(self, endpoints: Iterable[Endpoint], permissions: Iterable[str]) -> None:
-        """Raises ConfigError for a row without a known permission, or two rows for one route."""
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint],
+        permissions: Iterable[str],
+        illegal: Callable[[Mapping[str, str]], str] = lambda params: "",
+    ) -> None:
+        """`illegal` names the decoded segment that no route may have, if there is one.
+
+        Raises ConfigError for a row without a known permission, or two rows for one route.
+        """
         known = {PUBLIC, *permissions}
+        self._illegal = illegal
         self._root = _Node()
         self._found: dict[tuple[str, str], Match] = {}
         for endpoint in endpoints:
@@ -269,7 +279,7 @@ class Router:
         endpoint = node.methods.get("GET" if method == "HEAD" else method)
         if endpoint is None:
             raise MethodNotAllowed("this path does not take this method", allow=_allow(node))
-        return Match(endpoint, params)
+        return Match(endpoint, params, self._illegal(params))
 
     def allow(self, path: str) -> str:
         """Return the value of the Allow header for a path. Raises NotFound, InvalidName."""

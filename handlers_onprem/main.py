@@ -139,6 +139,7 @@ def build_http() -> Any:
         app,
         max_body_bytes=settings.max_body_bytes,
         max_upload_bytes=settings.max_upload_bytes,
+        on_active=lambda requests: telemetry.gauge("app_active_requests", requests),
         on_start=warm,
     )
 

@@ -40,6 +40,7 @@ class Server:
         max_body_bytes: int,
         max_upload_bytes: int = 0,
         body_timeout_s: float = BODY_TIMEOUT_S,
+        on_active: Callable[[int], None] = lambda requests: None,
         on_start: Callable[[], None] = lambda: None,
         on_stop: Callable[[], None] = lambda: None,
     ) -> None:
@@ -48,15 +49,24 @@ class Server:
         self._max_upload_bytes = max(max_upload_bytes, max_body_bytes)
         self._uploads = asyncio.Semaphore(UPLOADS)
         self._body_timeout_s = body_timeout_s
+        self._active, self._on_active = 0, on_active
         self._hooks = {"startup": on_start, "shutdown": on_stop}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="request")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's request, or the process's lifespan."""
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
+            self._count(1)
+            try:
+                await self._http(scope, receive, send)
+            finally:
+                self._count(-1)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
+
+    def _count(self, step: int) -> None:
+        self._active += step  # on the event loop only
+        self._on_active(self._active)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         for stage in ("startup", "shutdown"):

@@ -12,11 +12,11 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
 from typing import Any
 
-from core.telemetry import MAX_SERIES, METRICS, OTHER, Labels, MemoryTelemetry, render, resident_bytes
+from core.telemetry import MAX_SERIES, METRICS, OTHER, Labels, MemoryTelemetry, Update, render, resident_bytes
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 _ADDED = {"app_active_requests", "process_resident_memory_bytes"}
@@ -56,6 +56,12 @@ class SharedTelemetry:
     def observe(self, name: str, value: float, labels: Labels = ()) -> None:
         """Add one observation to a histogram."""
         self._child(name, labels).observe(value)
+
+    def record(self, updates: Iterable[Update]) -> None:
+        """Add each number to its counter or gauge, or as one observation to its histogram."""
+        for name, labels, value in updates:
+            child = self._child(name, labels)
+            (child.observe if METRICS[name].type == "histogram" else child.inc)(value)
 
     def exposition(self) -> bytes:
         """Return the Prometheus text of all processes together."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from operator import add
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core import strict_json
@@ -17,9 +16,11 @@ if TYPE_CHECKING:
     from core.model import Predictions
 
 Row = Mapping[str, Any]
+Form = Callable[[Any, Schema, int], Sequence[Row]]
 IMAGES = ("image/png", "image/jpeg")
 CSV = "text/csv"
 MAX_AXES = 8
+MAX_CELL_CHARS = 131_072
 _EXTRAS = frozenset({"model", "version", "id", "params", "parameters"})
 _TENSOR = {"name", "datatype", "shape", "data"}
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
@@ -48,7 +49,7 @@ def decode(media: str, body: bytes) -> Asked:
     raise UnsupportedMedia(f"Content-Type must be {JSON}, {CSV} or {' or '.join(IMAGES)}")
 
 
-def encode(name: str, version: str, request_id: str, classes: Sequence[str], found: Predictions) -> bytes:
+def encode(name: str, version: str, request_id: str, classes: tuple[str, ...], found: Predictions) -> bytes:
     """Return the answer: model, version, request_id and one entry a row. A number that is not finite is null.
 
     Spelt out by hand: the standard encoder takes as long as the model itself.
@@ -58,28 +59,33 @@ def encode(name: str, version: str, request_id: str, classes: Sequence[str], fou
     elif found.probabilities is None:
         entries = [f'{{"label":{quote(label)}}}' for label in found.labels or ()]
     else:
-        keys = _keys(tuple(classes))
+        form = _form(classes)
         pairs = zip(found.labels or (), found.probabilities, strict=True)
-        entries = [_entry(keys, label, row) for label, row in pairs]
-    head = f'"model":{quote(name)},"version":{quote(version)},"request_id":{quote(request_id)}'
-    return f'{{{head},"predictions":[{",".join(entries)}]}}'.encode("ascii")
+        entries = [_entry(form, label, row) for label, row in pairs]
+    head = _head(name, version)
+    return f'{head}{quote(request_id)},"predictions":[{",".join(entries)}]}}'.encode("ascii")
 
 
-def _entry(keys: Sequence[str], label: str, row: Sequence[float]) -> str:
+def _entry(form: str, label: str, row: Sequence[float]) -> str:
     total = sum(row)
     digits = list(map(repr if total - total == 0.0 else _digits, row))
-    shares = ",".join(map(add, keys, digits))
-    top = digits[row.index(max(row))]
-    return f'{{"label":{quote(label)},"probability":{top},"probabilities":{{{shares}}}}}'
+    return form % (quote(label), digits[row.index(max(row))], *digits)
 
 
 def _digits(value: float) -> str:
     return repr(value) if value - value == 0.0 else "null"
 
 
+@lru_cache(256)
+def _head(name: str, version: str) -> str:
+    return f'{{"model":{quote(name)},"version":{quote(version)},"request_id":'
+
+
 @lru_cache(64)
-def _keys(classes: tuple[str, ...]) -> list[str]:
-    return [quote(label) + ":" for label in classes]
+def _form(classes: tuple[str, ...]) -> str:
+    """Return an entry with places for label, probability and probabilities."""
+    shares = ",".join(quote(label).replace("%", "%%") + ":%s" for label in classes)
+    return '{"label":%s,"probability":%s,"probabilities":{' + shares + "}}"
 
 
 # -- JSON: which form it is --------------------------------------------------------------------------------
@@ -88,21 +94,28 @@ def _keys(classes: tuple[str, ...]) -> list[str]:
 def _json(body: Any) -> Asked:
     if not isinstance(body, dict):
         raise MalformedBody("body must be a JSON object")
-    forms = [key for key in FORMS if key in body]
+    if len(body) == 1:
+        ((only, value),) = body.items()
+        if only in FORMS:  # by far the most used
+            return Asked(None, None, partial(_whole, FORMS[only], value))
+    forms = [key for key in body if key in FORMS]
     if len(body) > len(forms):
         _refuse_unknown(body)
     if not forms:
         raise MalformedBody(f"body must hold the rows under one of: {', '.join(FORMS)}")
     model, version = _text_of(body, "model"), _text_of(body, "version")
     if len(forms) == 1:
-        form, value = FORMS[forms[0]], body[forms[0]]
-        return Asked(model, version, lambda schema, limit: _bounded(form(value, schema, limit), limit))
+        return Asked(model, version, partial(_whole, FORMS[forms[0]], body[forms[0]]))
     parts = {key: body[key] for key in forms}
     if parts.keys() <= {"text", "image", "features"} and isinstance(parts.get("features", {}), dict):
         return Asked(model, version, lambda schema, limit: [_joined(parts, schema)])
     if parts.keys() == {"texts", "images"}:
         return Asked(model, version, lambda schema, limit: _bounded(_lists(parts, schema), limit))
     raise MalformedBody(f"body holds rows twice: under {forms[0]} and under {forms[1]}")
+
+
+def _whole(form: Form, value: Any, schema: Schema, limit: int) -> Sequence[Row]:
+    return _bounded(form(value, schema, limit), limit)
 
 
 def _refuse_unknown(body: Mapping[str, Any]) -> None:
@@ -296,7 +309,7 @@ def _flat(data: Any) -> list[Any]:
     return level
 
 
-FORMS: dict[str, Callable[[Any, Schema, int], Sequence[Row]]] = {
+FORMS: dict[str, Form] = {
     "dataframe_split": _split,
     "dataframe_records": _rows,
     "input_data": _frame,
@@ -346,6 +359,8 @@ def _cells(header: Sequence[str], cells: Sequence[str], kinds: Mapping[str, str]
     if len(cells) != len(header):
         text = f"must have {len(header)} cells"
         raise InvalidInput(f"row {index} {text}", (Problem(text, None, index),))
+    if max(map(len, cells)) > MAX_CELL_CHARS:  # the reader's own limit is the whole process's, and others set it
+        raise MalformedBody(f"a cell has more than {MAX_CELL_CHARS} characters", limit=MAX_CELL_CHARS)
     return {name: _cell(cell, kinds.get(name, "text")) for name, cell in zip(header, cells, strict=True)}
 
 

@@ -154,3 +154,20 @@ def test_the_lifespan_calls_the_hooks_in_order() -> None:
 
 def test_other_protocols_are_left_alone() -> None:
     assert Exchange(server(), [], type="websocket").sent == []
+
+
+def test_requests_are_counted_from_their_first_byte_to_their_last() -> None:
+    seen: list[int] = []
+
+    def app(request: Request) -> Response:
+        assert seen == [1]
+        return Response(200)
+
+    assert Exchange(server(app, on_active=seen.append), [body(b"x" * 10)]).status == 200
+    assert seen == [1, 0]
+
+
+def test_a_client_that_hangs_up_is_counted_out() -> None:
+    seen: list[int] = []
+    Exchange(server(on_active=seen.append), [{"type": "http.disconnect"}])
+    assert seen == [1, 0]
