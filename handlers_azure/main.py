@@ -19,7 +19,8 @@ from core.config import Settings
 from core.reader import open_reader
 from core.secrets import open_tokens
 from core.web import Request
-from handlers_azure.events import created, deliver, from_response, to_request
+from handlers_azure.events import created, deliver
+from handlers_azure.functions import http_functions
 from handlers_azure.secrets import fetcher
 from handlers_azure.telemetry import FunctionTelemetry
 
@@ -67,12 +68,4 @@ def _http_app(name: str, settings: Settings, telemetry: FunctionTelemetry, **mor
     tokens = open_tokens(settings, fetch, clock=time.time)
     app = build_app(settings, reader, telemetry=telemetry, tokens=tokens, **more)
     app(Request("GET", "/health/ready"))  # loads the models before the first request comes
-    functions = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # core checks tokens itself
-
-    @functions.function_name(name)
-    @functions.route(route="{*path}")
-    def http(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
-        with telemetry.invocation(context):
-            return from_response(app(to_request(req)))
-
-    return functions
+    return http_functions(name, app, telemetry)
