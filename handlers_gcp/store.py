@@ -1,8 +1,8 @@
 """The ObjectStore of a Google Cloud Storage bucket, over google-cloud-storage. A token is an object's generation.
 
-Writes are sent once, whatever comes back: a library that repeats a conditional write meets its own first try and
-calls it a conflict. Reads are conditional on the generation instead of asking for it: a bucket that keeps old
-generations would send them.
+Each request is sent once, whatever comes back: a library that repeats a conditional write meets its own first try
+and calls it a conflict; and core, which repeats, would wait for the library's repetitions each time. Reads are
+conditional on the generation instead of asking for it: a bucket that keeps old generations would send them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import urllib3
 from google.api_core.exceptions import GoogleAPIError
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-from google.cloud.storage.retry import DEFAULT_RETRY
 
 from core.errors import ConfigError, Denied, Exists, InvalidName, Missing, Stale, StoreError, Transient
 from core.keys import MAX_KEY_BYTES, check_key, is_key
@@ -29,7 +28,6 @@ from core.store import Blob, Entry
 EMULATOR_VARIABLE = "STORAGE_EMULATOR_HOST"
 _CONNECT_S, _READ_S = 2.0, 10.0
 _SLOWEST_BYTES_PER_S = 1 << 20  # the library's connect timeout bounds the sending of the body too
-_READS = DEFAULT_RETRY.with_delay(initial=0.1, maximum=1.0, multiplier=2.0).with_timeout(5.0)
 _FIELDS = "items(name,size,generation,updated),nextPageToken"
 _FAILURES = (
     GoogleAPIError,
@@ -84,7 +82,7 @@ class GcsStore:
                 if_generation_match=generation,
                 single_shot_download=True,
                 timeout=(_CONNECT_S, _READ_S),
-                retry=_READS,
+                retry=None,
             )
         return Blob(data, _token(blob))
 
@@ -105,7 +103,7 @@ class GcsStore:
                 raw_download=True,
                 if_generation_match=int(entry.token),
                 timeout=(_CONNECT_S, _READ_S),
-                retry=_READS,
+                retry=None,
             )
         return entry
 
@@ -128,7 +126,7 @@ class GcsStore:
             return
         with _meaning(Transient, is_read=False):
             found = self._bucket.list_blobs(
-                prefix=self._prefix + prefix, fields=_FIELDS, timeout=(_CONNECT_S, _READ_S), retry=_READS
+                prefix=self._prefix + prefix, fields=_FIELDS, timeout=(_CONNECT_S, _READ_S), retry=None
             )
             for blob in found:
                 key = blob.name[len(self._prefix) :]
@@ -151,7 +149,7 @@ class GcsStore:
 
     def _head(self, key: str, blob: Any) -> Entry:
         with _meaning(Transient):
-            blob.reload(timeout=(_CONNECT_S, _READ_S), retry=_READS)
+            blob.reload(timeout=(_CONNECT_S, _READ_S), retry=None)
         return _entry(key, blob)
 
     def _write(self, key: str, data: bytes, generation: int | None, unmet: type[StoreError]) -> str:

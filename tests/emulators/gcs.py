@@ -56,6 +56,16 @@ class Gcs:
         name = f"{parts.path[1:]}/{key}" if parts.path.strip("/") else key
         self._client().bucket(parts.netloc).blob(name).upload_from_string(data)
 
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Answer every request with 503 for a while."""
+        assert self._storage is not None
+        self._storage.is_out = True
+        try:
+            yield
+        finally:
+            self._storage.is_out = False
+
     def watch(self, listener: Listener) -> None:
         """Have `listener` called with the resource of every object created; it must return at once."""
         assert self._storage is not None

@@ -44,6 +44,7 @@ class Objects(Storage):  # type: ignore[misc]
         self.method = ""
         self.query: Mapping[str, str] = {}
         self.found: Mapping[str, Any] | None = None
+        self.is_out = False
         self.listeners: list[Callable[[dict[str, Any]], object]] = []
 
     def create_file(
@@ -119,7 +120,9 @@ class Handler(RequestHandler):  # type: ignore[misc]
 
     def _route(self, path: str) -> None:
         bucket = _OF_BUCKET.fullmatch(path)
-        if bucket and unquote(bucket[1]) not in self.storage.buckets:
+        if self.storage.is_out:
+            self._send(503, _error(503, "We encountered an internal error. Please try again.", "backendError"))
+        elif bucket and unquote(bucket[1]) not in self.storage.buckets:
             self._send(404, _error(404, "The specified bucket does not exist.", "notFound"))
         elif self.command == "GET" and (match := _JSON_LIST.fullmatch(path)):
             self._send(200, self._json_list(unquote(match[1])))
