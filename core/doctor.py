@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from core.errors import Exists, Missing, Stale, StoreError, Transient
+from core.errors import CoreError, Exists, Missing, Stale, StoreError, Transient
 from core.reader import Reader
 from core.store import ObjectStore
 
@@ -100,20 +100,21 @@ class _Visit:
             return Finding(name, True, self.insist(check))
         except _Broken as broken:
             return Finding(name, False, broken.detail, broken.ignores)
-        except StoreError as error:
+        except CoreError as error:
             return Finding(name, False, error.message)
 
     def insist(self, check: Callable[[_Room], T]) -> T:
         """Return what the check returns. After Transient it is tried again: in a new room, nothing is unknown."""
-        for attempt in range(_TRIES):
-            self._rooms += 1
+        for attempt in range(_TRIES - 1):
             try:
-                return check(_Room(self._means, f"{self._prefix}{self._rooms}/", self._made))
+                return check(self._room())
             except Transient:
-                if attempt == _TRIES - 1:
-                    raise
                 self._means.sleep(_PAUSE_S * 4.0**attempt)
-        raise AssertionError("unreachable")
+        return check(self._room())
+
+    def _room(self) -> _Room:
+        self._rooms += 1
+        return _Room(self._means, f"{self._prefix}{self._rooms}/", self._made)
 
     def leave(self) -> list[str]:
         """Remove what was made; return the keys that are still there."""

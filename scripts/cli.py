@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, _Command] = {
     "token": _Command("tokens", "Create, list and revoke API tokens."),
     "upload": _Command("jobs", "Drop a data file into the store, to be learnt from."),
     "jobs": _Command("jobs", "What became of uploads and requests."),
+    "doctor": _Command("doctor", "Examine a store: does it keep the promises the registry is built on?"),
     "demo": _Command("demo", "Train, serve, retrain and roll back three models in a temporary store."),
 }
 
