@@ -1,4 +1,4 @@
-"""Azure Functions: what the host makes of a request, and the worker's own converters around the function.
+"""Azure Functions: what the host makes of a request, and Microsoft's own worker runtime around our function.
 
 Source of the host's side: GrpcMessageConversionExtensions.ToRpcHttp in github.com/Azure/azure-functions-host. The
 URL is scheme, host, ASP.NET Core's Path (decoded by Kestrel but for %2F, encoded again by
@@ -10,23 +10,29 @@ headers by name, and the body as bytes.
 
 from __future__ import annotations
 
+import asyncio
 import re
+import sys
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-import azure.functions as func
-from azure.functions.http import HttpRequestConverter, HttpResponseConverter
-from azure.functions.meta import Datum
+import azure_functions_runtime
 
-from handlers_azure.events import from_response, to_request
-from tests.conformance.entry_point import App, EntryPoint
+from tests.conformance.entry_point import App, EntryPoint, Refused
 from tests.conformance.exchange import Answer, Wire
+from tests.conformance.function.held import held
+from tests.runtimes.azure_messages import load
 
+Message = dict[str, Any]
+FOLDER = Path(__file__).parent / "function"
 _KEPT = re.compile(r"%(?:[0-9A-Fa-f]{2})|[A-Za-z0-9\-._~!$&'()*+,;=:@/]")
 
 
-def rpc_http(wire: Wire) -> Datum:
-    """Return the message that the host sends to the worker, as the worker's runtime holds it."""
+def rpc_http(wire: Wire) -> Message:
+    """Return the fields of the RpcHttp message that the host sends to the worker."""
     headers: dict[str, str] = {}
     for name, value in wire.framed():
         key = name.lower()
@@ -35,23 +41,14 @@ def rpc_http(wire: Wire) -> Datum:
     for name, value in parse_qsl(wire.query):
         query[name] = f"{query[name]},{value}" if name in query else value
     path = host_path(wire.path)
-    url = f"https://api.example{path}" + (f"?{wire.query}" if wire.query else "")
-    body = b"" if wire.chunked else wire.body
-    return Datum(
-        type="http",
-        value={
-            "method": _text(wire.method),
-            "url": _text(url),
-            "headers": {name: _text(value) for name, value in headers.items()},
-            "query": {name: _text(value) for name, value in query.items()},
-            "params": {"path": _text(unquote(path)[1:])} if path != "/" else {},
-            "body": Datum(type="bytes", value=body),
-        },
-    )
-
-
-def _text(value: str) -> Datum:
-    return Datum(type="string", value=value)
+    return {
+        "method": wire.method,
+        "url": f"https://api.example{path}" + (f"?{wire.query}" if wire.query else ""),
+        "headers": headers,
+        "query": query,
+        "params": {"path": unquote(path)[1:]} if path != "/" else {},
+        "body": b"" if wire.chunked else wire.body,
+    }
 
 
 def host_path(path: str) -> str:
@@ -79,17 +76,66 @@ def _utf8(text: str) -> str:
         return text
 
 
-def invoke(app: App, event: Datum) -> Datum:
-    """Return the message that the worker sends back."""
-    request: func.HttpRequest = HttpRequestConverter.decode(event, trigger_metadata=None)
-    return HttpResponseConverter.encode(from_response(app(to_request(request))), expected_type=None)
+class Worker:
+    """The Python worker's runtime in this process, with our function indexed and loaded."""
+
+    def __init__(self) -> None:
+        self.protos: Any = load()
+        self._loop = asyncio.new_event_loop()
+        azure_functions_runtime.start_threadpool_executor()
+        request = self.protos.WorkerInitRequest(host_version="4.0", function_app_directory=str(FOLDER))
+        sys.path.append(str(FOLDER))  # as the worker's process does
+        try:
+            began = self._call("worker_init_request", worker_init_request=request)
+        finally:
+            sys.path.remove(str(FOLDER))
+        assert began.result.status == self.protos.StatusResult.Success, began.result.exception.message
+        [function] = self._call("functions_metadata_request").function_metadata_results
+        found = self.protos.FunctionLoadRequest(function_id=function.function_id, metadata=function)
+        self._call("function_load_request", function_load_request=found)
+        self._id = function.function_id
+
+    def invoke(self, event: Message) -> Any:
+        """Return the RpcHttp message that the function's answer becomes."""
+        protos = self.protos
+        fields = {name: value for name, value in event.items() if name != "body"}
+        http = protos.RpcHttp(**fields)
+        if event["body"]:
+            http.body.bytes = event["body"]
+        request = protos.InvocationRequest(
+            invocation_id="00000000-0000-0000-0000-000000000000",
+            function_id=self._id,
+            input_data=[protos.ParameterBinding(name="req", data=protos.TypedData(http=http))],
+            trace_context=protos.RpcTraceContext(),
+            retry_context=protos.RetryContext(),
+        )
+        response = self._call("invocation_request", invocation_request=request)
+        if response.result.status != protos.StatusResult.Success:
+            raise Refused(500)
+        return response.return_value.http
+
+    def _call(self, handler: str, **content: Any) -> Any:
+        message = self.protos.StreamingMessage(request_id="1", **content)
+        request = SimpleNamespace(request=message, properties={"host": "127.0.0.1", "protos": self.protos})
+        return self._loop.run_until_complete(getattr(azure_functions_runtime, handler)(request))
 
 
-def decode(wire: Wire, result: Datum) -> Answer:
+@cache
+def worker() -> Worker:
+    """Return the worker, started once."""
+    return Worker()
+
+
+def invoke(app: App, event: Message) -> Message:
+    """Return what the worker sends back."""
+    with held(app):
+        found = worker().invoke(event)
+    return {"status": found.status_code, "headers": dict(found.headers), "body": bytes(found.body.bytes)}
+
+
+def decode(wire: Wire, result: Message) -> Answer:
     """Return what a client gets."""
-    found: dict[str, Any] = result.value
-    headers = tuple((name, str(value.value)) for name, value in found["headers"].items())
-    status, body = int(found["status_code"].value), bytes(found["body"].value)
+    status, headers, body = int(result["status"]), tuple(result["headers"].items()), result["body"]
     if wire.method == "HEAD" or status == 204:
         return Answer(status, headers)
     return Answer(status, (*headers, ("Content-Length", str(len(body)))), body)
