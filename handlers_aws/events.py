@@ -6,6 +6,7 @@ Of the standard library only what the Lambda runtime has loaded by then, for thi
 from __future__ import annotations
 
 import re
+import time
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -232,6 +233,11 @@ def deliver(worker: Worker, hints: Iterable[Hint], *, deadline: float) -> dict[s
     if waiting:
         raise Unavailable(f"{waiting} of the event's objects must be delivered again")
     return summary(outcomes)
+
+
+def deadline(context: Any) -> float:
+    """Return when Lambda ends this invocation, in seconds since the epoch."""
+    return time.time() + float(context.get_remaining_time_in_millis()) / 1000.0
 
 
 def summary(outcomes: Iterable[Outcome]) -> dict[str, Any]:
