@@ -75,9 +75,9 @@ class Fused:
 
     def _missing(self, counts: Mapping[str, int], rows: list[Row]) -> float:
         """Return what repeats leave out of the sum of squares; append to `rows` what they leave out of scores."""
-        missing = 0.0
+        missing, known = 0.0, self._memo.get
         for term, count in counts.items():
-            row = self._row(term)
+            row = known(term) or self._row(term)
             if self._linear:
                 missing += row[0] * (count * count - count)
                 continue

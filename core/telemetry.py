@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 MAX_FIELD_CHARS = 256
 MAX_TOLD = 10_000  # numbers kept for a drain
+MAX_WAITING = 32  # requests whose numbers wait to be added to the series
 MAX_SERIES = 1000  # per metric; what comes after is counted under OTHER
 OTHER = "_other"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -117,6 +118,7 @@ class MemoryTelemetry:
         self._write = write
         self._clock = clock
         self._lock = allocate_lock()
+        self._waiting: deque[Iterable[Update]] = deque()  # told, but not yet in the series
         # a series is a number, or for a histogram [count per bucket …, count above, sum]
         self._families: dict[str, dict[Labels, Any]] = {name: {} for name in METRICS}
 
@@ -132,6 +134,7 @@ class MemoryTelemetry:
         """Set a gauge; None takes the series away."""
         family = self._families[name]
         with self._lock:
+            self._fold()
             if value is None:
                 family.pop(labels, None)
             else:
@@ -142,10 +145,21 @@ class MemoryTelemetry:
         self.record(((name, labels, value),))
 
     def record(self, updates: Iterable[Update]) -> None:
-        """Add each number to its counter or gauge, or as one observation to its histogram; all at once."""
-        families = self._families
-        with self._lock:
-            for name, labels, value in updates:
+        """Add each number to its counter or gauge, or as one observation to its histogram; all at once.
+
+        `updates` must not change afterwards. They wait for others and are then added together, under one lock:
+        a request pays for one append.
+        """
+        self._waiting.append(updates)
+        if len(self._waiting) >= MAX_WAITING:
+            with self._lock:
+                self._fold()
+
+    def _fold(self) -> None:
+        """Add what waits to the series. The caller holds the lock."""
+        families, waiting = self._families, self._waiting
+        for _ in range(len(waiting)):
+            for name, labels, value in waiting.popleft():
                 family = families[name]
                 cells = family.get(labels)
                 if cells is None:
@@ -163,6 +177,7 @@ class MemoryTelemetry:
         if memory:
             self.gauge("process_resident_memory_bytes", memory)
         with self._lock:
+            self._fold()
             return [
                 (name, labels, list(value) if isinstance(value, list) else value)
                 for name, family in self._families.items()
@@ -222,7 +237,7 @@ def log_line(ts: float, level: str, event: str, fields: Mapping[str, Any]) -> st
     """
     cells = [f'{{"ts": {ts:.3f}, "level": "{level}", "event": "{event}"']
     for name, value in fields.items():
-        kind = type(value)
+        kind = value.__class__
         cells.append(_KEYS.get(name) or f", {quote(name)}: ")
         if kind is str:
             cells.append(quote(value if len(value) <= MAX_FIELD_CHARS else value[:MAX_FIELD_CHARS]))

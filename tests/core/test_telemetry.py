@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from core.telemetry import MAX_SERIES, METRICS, OTHER, MemoryTelemetry, render, resident_bytes
+from core.telemetry import MAX_SERIES, MAX_WAITING, METRICS, OTHER, MemoryTelemetry, render, resident_bytes
 from tests.core.house import Clock
 
 
@@ -112,8 +112,18 @@ def test_a_gauge_that_was_taken_away_is_gone_and_leaves_room() -> None:
 
 def test_a_wrong_number_of_labels_is_refused() -> None:
     telemetry, _ = made()
+    telemetry.count("app_request_count", ("GET",))
     with pytest.raises(KeyError, match="takes 3 labels"):
-        telemetry.count("app_request_count", ("GET",))
+        telemetry.exposition()
+    assert b"app_request_count" not in telemetry.exposition()
+
+
+def test_many_requests_are_added_up_before_anybody_asks() -> None:
+    telemetry, _ = made()
+    for _ in range(10 * MAX_WAITING + 1):
+        telemetry.record([("auth_failures_count", ("none",), 1.0)])
+    assert len(telemetry._waiting) == 1
+    assert ("auth_failures_count", ("none",), 10 * MAX_WAITING + 1.0) in telemetry.snapshot()
 
 
 def test_counts_of_many_threads_add_up() -> None:
