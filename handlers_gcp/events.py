@@ -9,6 +9,7 @@ import json
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import flask
 
@@ -38,7 +39,7 @@ def _target(environ: Mapping[str, Any]) -> tuple[str, str]:
     line = environ.get("RAW_URI") or environ.get("REQUEST_URI")
     if not line:
         path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        return _ascii(path.replace("%", "%25").replace("?", "%3F")), _ascii(environ.get("QUERY_STRING", ""))
+        return quote(path, safe="/!$&'()*+,;=:@", encoding="latin-1"), _ascii(environ.get("QUERY_STRING", ""))
     if not line.startswith("/"):  # the absolute form, as a proxy is sent it
         line = "/" + line.partition("://")[2].partition("/")[2] if "://" in line else line
     path, _, query = line.partition("?")

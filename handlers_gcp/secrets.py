@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from core.errors import ConfigError, Denied, Missing, Transient
+from handlers_gcp.telemetry import PROJECT_VARIABLES
 
 SETTING = "POLYSKY_TOKENS_SECRET"
 ENDPOINT = "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"  # the variable that gcloud knows
 METADATA = "GCE_METADATA_HOST"
 _SECRETS = "https://secretmanager.googleapis.com/"
-_PROJECTS = ("GOOGLE_CLOUD_PROJECT", "GCP_PROJECT", "GCLOUD_PROJECT")
 _NAME = re.compile(
     r"(?:projects/([a-z0-9][a-z0-9.:-]{0,62})/secrets/)?([A-Za-z0-9_-]{1,255})(?:/versions/([A-Za-z0-9_-]{1,63}))?",
     re.ASCII,
@@ -38,7 +38,7 @@ def fetcher(name: str, env: Mapping[str, str], *, allow_http: bool = False) -> C
     if not endpoint.startswith("https://") and not allow_http:
         raise ConfigError("the endpoint of Secret Manager is not encrypted", setting=ENDPOINT)
     metadata = f"http://{env.get(METADATA) or 'metadata.google.internal'}/computeMetadata/v1/"
-    project = found[1] or next((env[variable] for variable in _PROJECTS if env.get(variable)), "")
+    project = found[1] or next((env[variable] for variable in PROJECT_VARIABLES if env.get(variable)), "")
 
     def fetch() -> bytes:
         home = project or _ask(metadata + "project/project-id", _FLAVOR).decode("ascii", "replace")

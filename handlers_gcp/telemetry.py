@@ -52,7 +52,9 @@ class CloudTelemetry(InvocationTelemetry):
     def log(self, event: str, /, level: str = "info", **fields: Any) -> None:
         """Write one line of JSON: ASCII only, each text cut at MAX_FIELD_CHARS."""
         now = self._clock()
-        start = f'{{"severity": "{_SEVERITY[level]}", "message": "{event}", "time": "{timestamp(now)}"'
+        start = (
+            f'{{"severity": "{_SEVERITY.get(level, "DEFAULT")}", "message": "{event}", "time": "{timestamp(now)}"'
+        )
         self._write(f"{start}{self._request.get()}, {log_line(now, level, event, fields)[1:]}")
 
     def warn(self, reason: str) -> None:

@@ -18,11 +18,12 @@ from core.config import Settings
 from core.retraining import train_from_file
 from core.spec import load_spec
 from core.state import State
-from core.store import ObjectStore
-from core.tokens import create_token
+from core.store import MemoryStore, ObjectStore
+from core.tokens import create_token, export_records
 from core.worker import build_workshop
 from scripts.package import build
 from tests.emulators.gcs import Gcs
+from tests.gcp.google import Google, payload
 from tests.mood import SPEC, rows
 from tests.runtimes.gcp_eventarc import Eventarc, headers_of
 from tests.runtimes.gcp_server import FunctionServer, Reply, wait_for
@@ -161,6 +162,19 @@ def test_a_request_is_logged_with_its_trace_and_its_numbers(site: Site, http: Fu
     assert site.token not in http.log()
 
 
+def test_tokens_may_lie_in_secret_manager(site: Site) -> None:
+    aside = MemoryStore()
+    token, _ = create_token(aside, "predictor", clock=time.time, random_bytes=os.urandom)
+    document = json.dumps(export_records(aside, now=time.time())).encode()
+    with Google() as google, site.start("http", **google.env(), POLYSKY_TOKENS_SECRET="tokens") as server:
+        google.put("polysky-test/secrets/tokens/versions/latest", 200, payload(document))
+        assert site.predict(server, Authorization=f"Bearer {token}").status == 200
+        assert site.predict(server).status == 401  # the tokens in the bucket do not count
+        assert server.ask("POST", "/predict/mood", QUESTION).status == 401
+        assert len(google.asked) == 2
+        assert token not in server.log()
+
+
 def test_an_upload_retrains_and_the_warm_predictor_changes_over(
     site: Site, http: FunctionServer, job: FunctionServer, eventarc: Eventarc
 ) -> None:
@@ -211,6 +225,16 @@ def test_malformed_and_foreign_events_are_taken_and_ignored(site: Site, job: Fun
         assert job.ask("POST", "/", json.dumps(resource).encode(), headers_of(resource)).status == 200
     assert site.state().head - before <= 2  # the last one is an upload that is gone: claimed and rejected
     assert len(job.lines("event_dropped")) >= 5
+
+
+def test_a_file_that_cannot_be_trained_on_is_rejected_and_its_event_is_done_with(
+    site: Site, eventarc: Eventarc
+) -> None:
+    before = site.production()
+    key = site.upload("wrong.csv", "txt,lbl\nsunny,glad\n")
+    eventarc.settle()
+    assert (site.source(key).status, site.production()) == ("rejected", before)
+    assert [delivery.status for delivery in eventarc.deliveries if delivery.name == key] == [200]
 
 
 def test_a_store_that_is_away_has_the_event_delivered_again_and_predictions_go_on(
