@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?= $(shell sh scripts/find_python.sh)
 JOBS ?= 2
 
-.PHONY: help demo test check bench bench-quality lock clean
+.PHONY: help demo test check bench bench-quality bench-cold lock clean
 
 help:
 	@echo "make demo           install, then train, serve, retrain and roll back three models on this machine"
@@ -15,6 +15,7 @@ help:
 	@echo "make check          ruff, mypy, import contracts, changelog and version"
 	@echo "make bench          speed against scikit-learn, as ratios"
 	@echo "make bench-quality  holdout scores beside plain scikit-learn pipelines"
+	@echo "make bench-cold     cold start of the packaged functions on the clouds' own runtimes"
 	@echo "make lock           pin requirements again (needs network)"
 	@echo "make clean          remove what the other targets made"
 
@@ -59,6 +60,9 @@ bench: $(VENV)/.polysky
 
 bench-quality: $(VENV)/.polysky
 	$(BIN)/python -m scripts.bench.quality
+
+bench-cold: $(VENV)/.polysky $(VENV)/.runtimes tests/emulators/node_modules/.done
+	$(BIN)/python -m scripts.bench.cold
 
 lock: $(VENV)/.python
 	$(PIP) install --quiet uv

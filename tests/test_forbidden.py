@@ -161,6 +161,14 @@ def test_handlers_are_independent_of_each_other() -> None:
     assert {path: names for path, names in found.items() if names} == {}
 
 
+def test_the_entry_points_of_a_platform_are_short() -> None:
+    lengths = {
+        path: len((ROOT / path).read_text().splitlines()) for path in _sources() if path.endswith("/main.py")
+    }
+    assert set(lengths) == {f"handlers_{name}/main.py" for name in ("aws", "azure", "gcp", "onprem")}
+    assert {path: lines for path, lines in lengths.items() if lines >= 80} == {}
+
+
 def test_a_provider_is_seen_inside_a_function_and_protobuf_is_none() -> None:
     source = (
         "def f():\n    from google.cloud import storage\n    import boto3\nfrom google.protobuf import message\n"

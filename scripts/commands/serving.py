@@ -32,7 +32,7 @@ def serve_command(*, store: str | None, host: str, port: int, workers: int) -> N
 
     Log lines go to stderr as JSON. Ctrl-C or SIGTERM stops everything.
     """
-    from handlers_onprem.main import serve
+    from handlers_onprem.launch import serve
 
     serve(read_settings(store), host=host, port=port, workers=workers, env=os.environ)
 
