@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,20 +105,22 @@ def functions(scratch: Path, platforms: Sequence[str] = tuple(GOALS)) -> Iterato
         yield [
             Function(platform, variant, cold_packages.package(platform, variant, folder), env, text, token)
             for platform in platforms
-            for env in [_filled(stack.enter_context(_emulator(platform)), store, pickled.getvalue())]
+            for env in [filled(stack.enter_context(_emulator(platform)), store, pickled.getvalue())]
             for variant in cold_packages.VARIANTS
             for folder in [scratch / f"{platform}-{variant}"]
         ]
 
 
-def _emulator(platform: str) -> Any:
+def _emulator(platform: str) -> AbstractContextManager[Any]:
     """Return the context manager of the platform's storage emulator. Those of the tests serve here too."""
     from tests.emulators import azurite, gcs, moto
 
-    return {"aws": moto, "gcp": gcs, "azure": azurite}[platform].start()
+    started: dict[str, Callable[[], AbstractContextManager[Any]]]
+    started = {"aws": moto.start, "gcp": gcs.start, "azure": azurite.start}
+    return started[platform]()
 
 
-def _filled(emulator: Any, store: str, pickled: bytes) -> dict[str, str]:
+def filled(emulator: Any, store: str, pickled: bytes) -> dict[str, str]:
     """Copy a store into a fresh bucket, the pickled pipeline into another; return what leads functions there."""
     url, other = emulator.new_store_url(), emulator.new_store_url()
     local = LocalStore(store)

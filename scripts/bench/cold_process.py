@@ -100,7 +100,10 @@ def _parents() -> dict[int, int]:
 
 
 def imported(log: str) -> list[str]:
-    """Return the modules that an interpreter with `-X importtime` wrote of, each once, in order."""
+    """Return the modules that an interpreter with `-X importtime` wrote of, each once, in order.
+
+    It writes of import statements only, not of the few modules that importlib.import_module loads by name.
+    """
     return list(dict.fromkeys(_IMPORTED.findall(log)))
 
 
