@@ -132,6 +132,29 @@ def test_a_server_that_is_away_is_transient_and_its_address_stays_unsaid(gcs: Gc
         assert "127.0.0.1" not in str(caught.value)
 
 
+@pytest.mark.parametrize("size", [100, 9 << 20])
+def test_a_write_whose_answer_is_lost_is_sent_once_and_of_unknown_outcome(gcs: Gcs, url: str, size: int) -> None:
+    store, created = gcs.open(url), list[object]()
+    gcs.watch(created.append)
+    token = store.put("doc", b"1")
+    for number in range(20):
+        with gcs.lost_answers(), pytest.raises(Transient):
+            store.put_if_absent(f"log/{number}", b"x" * size)
+        with gcs.lost_answers(), pytest.raises(Transient):
+            store.put_if_match("doc", b"2" * size, token)
+        with gcs.lost_answers(), pytest.raises(Transient):
+            store.get("doc")
+        token = store.put("doc", b"1")
+    landed = 20 if size == 100 else 0  # a large one is announced first, and that answer was lost
+    assert len(list(store.list("log/"))) == landed
+    gcs.unwatch(created.append)
+    assert len(created) == 1 + 20 + 2 * landed
+    with gcs.lost_answers(), pytest.raises(Transient):
+        store.delete("doc")
+    with pytest.raises(Missing):
+        store.get("doc")
+
+
 def test_the_reader_of_the_predict_path_reads_the_same_bucket(
     gcs: Gcs, url: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

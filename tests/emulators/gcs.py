@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import HTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -56,15 +56,21 @@ class Gcs:
         name = f"{parts.path[1:]}/{key}" if parts.path.strip("/") else key
         self._client().bucket(parts.netloc).blob(name).upload_from_string(data)
 
-    @contextmanager
-    def outage(self) -> Iterator[None]:
+    def outage(self) -> AbstractContextManager[None]:
         """Answer every request with 503 for a while."""
-        assert self._storage is not None
-        self._storage.is_out = True
+        return self._being("is_out")
+
+    def lost_answers(self) -> AbstractContextManager[None]:
+        """Do what is asked for, and close the connection instead of answering, for a while."""
+        return self._being("is_mute")
+
+    @contextmanager
+    def _being(self, state: str) -> Iterator[None]:
+        setattr(self._storage, state, True)
         try:
             yield
         finally:
-            self._storage.is_out = False
+            setattr(self._storage, state, False)
 
     def watch(self, listener: Listener) -> None:
         """Have `listener` called with the resource of every object created; it must return at once."""

@@ -45,6 +45,7 @@ class Objects(Storage):  # type: ignore[misc]
         self.query: Mapping[str, str] = {}
         self.found: Mapping[str, Any] | None = None
         self.is_out = False
+        self.is_mute = False
         self.listeners: list[Callable[[dict[str, Any]], object]] = []
 
     def create_file(
@@ -99,11 +100,14 @@ class Handler(RequestHandler):  # type: ignore[misc]
     disable_nagle_algorithm = True
     storage: Objects
     rfile: Any
+    wfile: Any
     path: str
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         stream, self.rfile = self.rfile, io.BytesIO(body)
+        if self.storage.is_mute:  # what is asked for happens, and no answer comes
+            self.wfile, self.close_connection = io.BytesIO(), True
         url = urlsplit(self.path)
         with self.storage.lock:
             self.storage.method = self.command
