@@ -35,7 +35,7 @@ def _http(settings: Settings) -> Handler:
 
 
 def _control(settings: Settings) -> Handler:
-    telemetry, store = PowertoolsTelemetry(clock=time.time), _store(settings)
+    telemetry, store = PowertoolsTelemetry(write_line, clock=time.time), _store(settings)
     tokens = open_tokens(settings, sdk_fetcher, clock=time.time)
     app = build_app(settings, StoreReader(store), telemetry=telemetry, store=store, tokens=tokens)
     return telemetry.instrument(_served(app))
@@ -63,7 +63,7 @@ def _tick(settings: Settings) -> Handler:
 def _worker(settings: Settings) -> tuple[PowertoolsTelemetry, Any]:
     from core.worker import build_worker
 
-    telemetry, store = PowertoolsTelemetry(clock=time.time), _store(settings)
+    telemetry, store = PowertoolsTelemetry(write_line, clock=time.time), _store(settings)
     return telemetry, build_worker(settings, store, telemetry=telemetry, n_jobs=os.cpu_count() or 1)
 
 

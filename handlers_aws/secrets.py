@@ -100,8 +100,8 @@ def _document(found: Mapping[str, Any]) -> bytes:
     try:
         if isinstance(text, str):
             return text.encode()
-        return binary if isinstance(binary, bytes) else a2b_base64(binary or "", strict_mode=True)
-    except (ValueError, TypeError):
+        return binary if isinstance(binary, bytes) else a2b_base64(found["SecretBinary"], strict_mode=True)
+    except (KeyError, ValueError, TypeError):
         raise Transient("the secret has no value that can be read") from None
 
 

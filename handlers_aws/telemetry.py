@@ -102,15 +102,19 @@ class LambdaTelemetry(InvocationTelemetry):
 class PowertoolsTelemetry(LambdaTelemetry):
     """The same through Powertools' Logger and Metrics, and its Tracer; the Tracer is silent outside of Lambda."""
 
-    def __init__(self, *, clock: Callable[[], float]) -> None:
+    def __init__(self, write: Callable[[str], object], *, clock: Callable[[], float]) -> None:
+        """`write` takes whole lines; metrics, Powertools prints."""
+        from functools import partial
         from logging import LogRecord
 
         from aws_lambda_powertools import Logger, Tracer
         from aws_lambda_powertools.metrics import EphemeralMetrics
 
-        super().__init__(write_line, clock=clock)
+        super().__init__(write, clock=clock)
         self._taken = {*LogRecord("", 0, "", 0, "", (), None).__dict__, "message", "asctime"}
-        self._logger: Any = Logger(service=SERVICE)
+        dumps = partial(json.dumps, separators=(",", ":"), default=str)  # Powertools' own would not keep to ASCII
+        stream: Any = _Stream(write)
+        self._logger: Any = Logger(service=SERVICE, json_serializer=dumps, stream=stream)
         self._tracer: Any = Tracer(service=SERVICE, patch_modules=("botocore",))
         self._metrics: Any = EphemeralMetrics
 
@@ -146,6 +150,16 @@ class PowertoolsTelemetry(LambdaTelemetry):
                     metrics.add_metric(found.name, found.unit, value)
             if metrics.metric_set:  # a full set was written by itself
                 metrics.flush_metrics()
+
+
+class _Stream:
+    """What a logger of the standard library writes to."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self.write = write
+
+    def flush(self) -> None:
+        """Do nothing: every write is whole."""
 
 
 def timestamp(now: float) -> str:
