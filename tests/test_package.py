@@ -109,10 +109,6 @@ def test_every_module_of_ours_finds_what_it_imports(name: str) -> None:
         assert wanted - held == set(), module
 
 
-def test_the_packages_for_aws_stay_under_their_limit() -> None:
-    assert DEPLOYABLES["aws-predict"].limit == 70_000_000
-
-
 @pytest.mark.parametrize("name", TRAIN[:1])
 def test_what_trains_has_every_library_that_its_modules_name(name: str, tmp_path: Path) -> None:
     out = build(name, tmp_path / "out")
@@ -182,10 +178,11 @@ def test_a_package_is_replaced_by_the_next(tmp_path: Path) -> None:
     assert not (build("aws-predict", tmp_path / "out") / "core" / "left.py").exists()
 
 
-def test_pictures_are_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(DEPLOYABLES, "aws-predict", DEPLOYABLES["aws-predict"]._replace(limit=100_000_000))
-    out = build("aws-predict", tmp_path / "out", extras=["image"])
-    assert alone(out, "from PIL import Image").returncode == 0
+def test_pictures_and_onnx_are_extras_within_what_the_platform_takes(tmp_path: Path) -> None:
+    out = build("aws-predict", tmp_path / "out", extras=["image", "onnx"])
+    assert alone(out, "import onnxruntime\nfrom PIL import Image").returncode == 0
+    assert package.limit_of("aws-predict", ["onnx"]) == 262_144_000
+    assert package.limit_of("aws-predict") == 70_000_000
 
 
 def test_the_clouds_find_their_entry_files_and_the_pins(tmp_path: Path) -> None:

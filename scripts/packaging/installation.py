@@ -22,6 +22,7 @@ PLATFORMS = {
     + [f"manylinux2014_{machine}"]
     for name, machine in (("x86_64", "x86_64"), ("arm64", "aarch64"))
 }
+_LEAN = ("predict", "onnx", "image")  # sets that only predict
 _UNBOUND = ("azure-worker",)  # sets whose pin refuses Pythons that it runs on
 
 
@@ -83,7 +84,7 @@ def _install(requirements: Path, target: Target, folder: Path) -> None:
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
             raise InstallFailed(f"pip could not install {requirements.name}:\n{done.stderr}")
-        pruning.prune(new)
+        pruning.prune(new, lean=requirements.stem in _LEAN)
         pruning.compile_all(new, target.python)
         os.rename(new, folder)
 

@@ -19,13 +19,18 @@ _PATHS = (
     "swagger_ui_bundle/vendor/*/swagger-ui-standalone-*",
     "swagger_ui_bundle/vendor/*/swagger-ui.js",
 )
+# parts of numpy that it loads when they are named, which scikit-learn and scipy do and prediction does not
+_LEAN = ("numpy/f2py", "numpy/polynomial", "numpy/testing")
 # what an installer writes down; entry points stay (they are read), and so do metadata and licences
 _RECORDS = {"RECORD", "INSTALLER", "REQUESTED", "WHEEL", "direct_url.json", "top_level.txt", "zip-safe"}
 
 
-def prune(root: Path) -> None:
-    """Remove tests, headers, stubs, sources of compiled code and an installer's records below `root`."""
-    for pattern in _PATHS:
+def prune(root: Path, *, lean: bool = False) -> None:
+    """Remove tests, headers, stubs, sources of compiled code and an installer's records below `root`.
+
+    With `lean` also what only those need who train.
+    """
+    for pattern in (*_PATHS, *_LEAN) if lean else _PATHS:
         for path in root.glob(pattern):
             _remove(path)
     for path in sorted(root.rglob("*")):
