@@ -65,7 +65,8 @@ from core.reader import open_reader
 from core.telemetry import MemoryTelemetry
 from core.web import Request
 settings = Settings.from_env(os.environ)
-app = build_app(settings, open_reader(settings.store), telemetry=MemoryTelemetry(sys.stderr.write, clock=time.time))
+telemetry = MemoryTelemetry(sys.stderr.write, clock=time.time)
+app = build_app(settings, open_reader(settings.store), telemetry=telemetry)
 headers = {"authorization": "Bearer " + os.environ["TOKEN"], "content-type": "application/json"}
 asked = [("POST", "/predict/mood", b'{"text": "cake and a gift"}'), ("GET", "/openapi.json", b""),
          ("GET", "/docs/swagger-ui-bundle.js", b"")]
