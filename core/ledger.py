@@ -56,13 +56,20 @@ class Backoff:
         self._sleep(self._rng.uniform(0.0, min(2.0, 0.05 * 2.0**attempt)))
 
     def call(self, action: Callable[[], T]) -> T:
-        """Return what `action` returns. Raises its last Transient, and any other error at once."""
-        for attempt in range(_TRIES - 1):
+        """Return what `action` returns. Raises its last Transient, and any other error at once.
+
+        What an inner backoff has given up is not tried again: tries would multiply.
+        """
+        attempt = 0
+        while True:
             try:
                 return action()
-            except Transient:
-                self.pause(attempt)
-        return action()
+            except Transient as error:
+                attempt += 1
+                if attempt >= _TRIES or "tries" in error.fields:
+                    error.fields["tries"] = _TRIES
+                    raise
+                self.pause(attempt - 1)
 
 
 class Ledger:

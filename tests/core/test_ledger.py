@@ -11,7 +11,7 @@ import pytest
 from core import audit
 from core.errors import Conflict, Denied, Exists, IntegrityError, Missing, Transient, Unavailable
 from core.keys import log_key, model_key
-from core.ledger import Ledger, canonical, digest_of, parse_entry
+from core.ledger import Backoff, Ledger, canonical, digest_of, parse_entry
 from core.store import Blob, MemoryStore
 from tests.contracts.store_contract import in_threads
 from tests.core.ledgers import MODEL, add, alias, claim, filled, log_of, open_ledger, publish, src_of
@@ -293,3 +293,16 @@ def test_a_refused_read_is_not_an_empty_log() -> None:
 def test_an_absent_entry_is_missing() -> None:
     with pytest.raises(Missing):
         open_ledger(MemoryStore()).entry(0)
+
+
+def test_tries_of_one_backoff_within_another_do_not_multiply() -> None:
+    calls: list[int] = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise Transient("down")
+
+    backoff = Backoff(lambda seconds: None, random.Random(1))
+    with pytest.raises(Transient):
+        backoff.call(lambda: backoff.call(fail))
+    assert len(calls) == 5
