@@ -11,7 +11,8 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from core.store import ObjectStore
 from tests.emulators.missing import absent
@@ -20,11 +21,55 @@ REGION = "eu-west-1"
 _KEY = "testing"
 
 
+class Put(NamedTuple):
+    """An object that was written."""
+
+    bucket: str
+    key: str
+    etag: str
+    size: int
+
+
+Listener = Callable[[Put], object]
+
+
+class Gate:
+    """Lets one request at a time into an application, from its whole body to its whole answer."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self._app = app
+        self._lock = threading.Lock()
+        self.listeners: list[Listener] = []
+        self.is_out = False
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer a request; tell the listeners of an object that it wrote."""
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        told: list[Any] = []
+
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            told[:] = [status, {name.lower(): value for name, value in headers}]
+            return start_response(status, headers, *rest)
+
+        with self._lock:
+            if self.is_out:
+                start_response("503 Service Unavailable", [("Content-Length", "0")])
+                return []
+            answer = [b"".join(self._app({**environ, "wsgi.input": io.BytesIO(body)}, start))]
+            _, bucket, key = (*environ["REQUEST_URI"].partition("?")[0].split("/", 2), "")[:3]
+            if environ["REQUEST_METHOD"] == "PUT" and key and told[0].startswith("200"):
+                put = Put(unquote(bucket), unquote(key), told[1]["etag"].strip('"'), len(body))
+                for listener in self.listeners:
+                    listener(put)
+        return answer
+
+
 class Moto:
     """A running moto; see Emulator."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, gate: Gate) -> None:
         self.endpoint = endpoint
+        self._gate = gate
         self._numbers = itertools.count(1)
         self._clients: dict[str, Any] = {}
 
@@ -58,6 +103,23 @@ class Moto:
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         self.client("s3").put_object(Bucket=bucket, Key=f"{prefix}/{key}" if prefix else key, Body=data)
 
+    def watch(self, listener: Listener) -> None:
+        """Have `listener` called with every object written in one request; it must return at once."""
+        self._gate.listeners.append(listener)
+
+    def unwatch(self, listener: Listener) -> None:
+        """End what `watch` began."""
+        self._gate.listeners.remove(listener)
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """Answer every request with 503 for a while."""
+        self._gate.is_out = True
+        try:
+            yield
+        finally:
+            self._gate.is_out = False
+
     def client(self, service: str) -> Any:
         """Return the plain SDK's client of a service of this emulator."""
         if service not in self._clients:
@@ -75,18 +137,18 @@ def session() -> Any:
 @contextmanager
 def start() -> Iterator[Moto]:
     """Run moto on a free port of this machine until the end of the block."""
-    server = _server()
+    server, gate = _server()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield Moto(f"http://127.0.0.1:{server.server_port}")
+        yield Moto(f"http://127.0.0.1:{server.server_port}", gate)
     finally:
         server.shutdown()
         server.server_close()
         thread.join(5)
 
 
-def _server() -> Any:
+def _server() -> tuple[Any, Gate]:
     try:
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from werkzeug.serving import WSGIRequestHandler, make_server
@@ -102,22 +164,5 @@ def _server() -> Any:
             """Do nothing."""
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL + 1)  # clients hang up, some on purpose
-    return make_server(
-        "127.0.0.1",
-        0,
-        _locked(DomainDispatcherApplication(create_backend_app)),
-        threaded=True,
-        request_handler=Quiet,
-    )
-
-
-def _locked(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
-    """Return the application with one request at a time in it, from its whole body to its whole answer."""
-    lock = threading.Lock()
-
-    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        with lock:
-            return [b"".join(app({**environ, "wsgi.input": io.BytesIO(body)}, start_response))]
-
-    return answer
+    gate = Gate(DomainDispatcherApplication(create_backend_app))
+    return make_server("127.0.0.1", 0, gate, threaded=True, request_handler=Quiet), gate
