@@ -105,7 +105,7 @@ class PowertoolsTelemetry(LambdaTelemetry):
     def __init__(self, write: Callable[[str], object], *, clock: Callable[[], float]) -> None:
         """`write` takes whole lines; metrics, Powertools prints."""
         from functools import partial
-        from logging import LogRecord
+        from logging import ERROR, LogRecord, getLogger
 
         from aws_lambda_powertools import Logger, Tracer
         from aws_lambda_powertools.metrics import EphemeralMetrics
@@ -117,6 +117,7 @@ class PowertoolsTelemetry(LambdaTelemetry):
         self._logger: Any = Logger(service=SERVICE, json_serializer=dumps, stream=stream)
         self._tracer: Any = Tracer(service=SERVICE, patch_modules=("botocore",))
         self._metrics: Any = EphemeralMetrics
+        getLogger("aws_xray_sdk").setLevel(ERROR)  # it warns of every call to S3 that nobody traces
 
     def log(self, event: str, /, level: str = "info", **fields: Any) -> None:
         """Write one line of JSON, each text cut at MAX_FIELD_CHARS."""
