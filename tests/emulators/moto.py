@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from core.store import ObjectStore
 from tests.emulators.missing import absent
 
 REGION = "eu-west-1"
+PAGE = 100  # entries of a listing at a time; S3 has 1000
+_PAGE_VARIABLE = "MOTO_S3_DEFAULT_MAX_KEYS"
 _KEY = "testing"
 
 
@@ -140,9 +143,11 @@ def start() -> Iterator[Moto]:
     server, gate = _server()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
+    os.environ[_PAGE_VARIABLE] = str(PAGE)
     try:
         yield Moto(f"http://127.0.0.1:{server.server_port}", gate)
     finally:
+        del os.environ[_PAGE_VARIABLE]
         server.shutdown()
         server.server_close()
         thread.join(5)
