@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from core.errors import StoreError, Transient
+from core.errors import ConfigError, StoreError, Transient
 from scripts.console import json_option, print_json, print_table, read_settings, store_option
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def doctor_command(*, keys: int, store: str | None, as_json: bool) -> None:
         findings = _examine(settings, keys)
     except StoreError as error:
         _explain(error, settings.store)
+    except ConfigError as error:
+        _name(error)
     wrong = verdict(findings)
     if as_json:
         told = [{"name": found.name, "ok": found.ok, "detail": found.detail} for found in findings]
@@ -93,6 +95,12 @@ def _explain(error: StoreError, url: str) -> NoReturn:
     if isinstance(error, Transient):
         hint = f"check the network{_and(ENDPOINTS.get(scheme))}"
     raise type(error)(f"{error.message}: {hint}") from None
+
+
+def _name(error: ConfigError) -> NoReturn:
+    """Raise the error with the name of its setting in the message."""
+    setting = error.fields.get("setting", "")
+    raise ConfigError(error.message if setting in error.message else f"{error.message}: check {setting}") from None
 
 
 def _and(settings: str | None) -> str:

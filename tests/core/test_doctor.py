@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from core.doctor import PREFIX, Finding, examine, verdict
-from core.errors import Denied, Transient
+from core.errors import Denied, Stale, Transient
 from core.local_store import LocalStore
 from core.reader import LocalReader, Reader, StoreReader
 from core.store import Blob, Entry, MemoryStore, ObjectStore
@@ -293,16 +293,24 @@ def test_a_store_that_takes_nothing_is_not_examined(store: MemoryStore, error: t
         look(store)
 
 
-class NeverSwaps(MemoryStore):
-    """Loses the answer to every swap."""
+class Silent(MemoryStore):
+    """Loses the answer to every swap, and does none."""
 
     def put_if_match(self, key: str, data: bytes, token: str) -> str:
         raise Transient("the store failed for now")
 
 
-def test_swaps_that_never_go_through_end_the_race_after_a_while() -> None:
-    findings = look(NeverSwaps(), haste=1000.0)
-    assert findings["swap in a race"].detail == "only 0 increments in 60 seconds"
+class Stubborn(MemoryStore):
+    """Calls every swap stale."""
+
+    def put_if_match(self, key: str, data: bytes, token: str) -> str:
+        raise Stale("another generation stands at this key")
+
+
+@pytest.mark.parametrize("store", [Silent(), Stubborn()])
+def test_swaps_that_never_go_through_end_the_race_after_a_while(store: MemoryStore) -> None:
+    findings = look(store, haste=1000.0)
+    assert findings["swap in a race"].detail == "only 0 of 40 increments went through"
     assert not any(finding.ignores for finding in findings.values())
 
 
