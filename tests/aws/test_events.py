@@ -97,6 +97,7 @@ FIELDS = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(FIELDS, JSON), st.sampled_from([{}, *map(event, GATEWAYS), event("s3"), event("eventbridge")])
 )
