@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from _thread import allocate_lock
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from core.auth import PERMISSIONS, Principal
 from core.errors import MalformedBody, NotFound
 from core.keys import is_name
+from core.telemetry import MAX_WAITING
 from core.web import PUBLIC, Endpoint, Request, Response, Router, content
 
 if TYPE_CHECKING:
@@ -41,26 +43,29 @@ STATUS: Mapping[str, int] = {
 
 
 class Counters:
-    """What this process counts for its health answer. Thread-safe."""
+    """What this process counts for its health answer. Thread-safe without a lock: a deque's ends are."""
 
-    __slots__ = ("_lock", "active", "predictions", "started")
+    __slots__ = ("_lock", "_rows", "_total", "active", "started")
 
     def __init__(self, started: float) -> None:
-        self._lock = allocate_lock()
-        self.active = 0
-        self.predictions = 0
         self.started = started
+        self.active: deque[None] = deque()  # one entry a request being answered
+        self._rows: deque[int] = deque()  # predicted, but not yet added up
+        self._total = 0
+        self._lock = allocate_lock()
 
-    def enter(self) -> None:
-        """Count a request that begins."""
-        with self._lock:
-            self.active += 1
+    def add(self, rows: int) -> None:
+        """Add to the rows predicted."""
+        self._rows.append(rows)
+        if len(self._rows) >= MAX_WAITING:
+            self.predictions()
 
-    def leave(self, rows: int) -> None:
-        """Count a request that ends, and the rows that it had predicted."""
+    def predictions(self) -> int:
+        """Return how many rows were predicted."""
         with self._lock:
-            self.active -= 1
-            self.predictions += rows
+            for _ in range(len(self._rows)):
+                self._total += self._rows.popleft()
+            return self._total
 
 
 class Services(NamedTuple):

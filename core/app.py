@@ -97,12 +97,13 @@ class _App:
         self._base = services.settings.base_path
         self._origins = frozenset(services.settings.cors_origins)
         self._public = {PUBLIC, "docs:read"} if services.settings.public_docs else {PUBLIC}
-        self._telemetry, self._counters, self._timer = services.telemetry, services.counters, services.timing.timer
+        self._telemetry, self._timer = services.telemetry, services.timing.timer
+        self._active = services.counters.active
 
     def __call__(self, request: Request) -> Response:
         """Return the answer; never raises."""
         started = self._timer()
-        self._counters.enter()
+        self._active.append(None)
         numbers: list[Update] = []
         request_id = request.headers.get("x-request-id", "")
         if not (request_id and _REQUEST_ID.fullmatch(request_id)):
@@ -221,7 +222,7 @@ class _App:
         )
         if status >= 400:
             numbers.append(("app_errors_by_endpoint", (endpoint, facts.get("code", str(status))), 1.0))
-        self._counters.leave(facts.get("rows", 0) if status < 400 else 0)
+        self._active.pop()
         self._telemetry.record(numbers)
         facts["method"], facts["status"], facts["ms"] = method, status, round(spent_s * 1e3, 3)
         self._telemetry.log("request", **facts)

@@ -12,6 +12,7 @@ from core.folder import Folder, folder_path, reading
 from core.keys import is_key
 
 CLOUD_SCHEMES = ("s3", "gs", "az")
+CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")  # Debian, Red Hat
 _CONNECT_TIMEOUT = "2s"
 _READ_TIMEOUT = "10s"
 _RETRIES = 2
@@ -25,7 +26,7 @@ class Reader(Protocol):
         """Return the object's bytes."""
         ...
 
-    def buffer(self, key: str) -> bytes | mmap.mmap:
+    def buffer(self, key: str) -> bytes | memoryview | mmap.mmap:
         """Return the object's bytes, memory-mapped where the store is a file system."""
         ...
 
@@ -138,16 +139,19 @@ class ObstoreReader:
 
     def get(self, key: str) -> bytes:
         """Return the object's bytes. Raises Missing, Denied, Transient."""
+        return bytes(self._bytes(key))
+
+    def _bytes(self, key: str) -> Any:
         if not is_key(key):
             raise Missing("no object at this key")
         try:
-            return bytes(self._obstore.get(self._store, key).bytes())
+            return self._obstore.get(self._store, key).bytes()
         except (self._obstore.exceptions.BaseError, OSError, ValueError) as error:
             raise _meaning(error, self._obstore.exceptions) from None
 
-    def buffer(self, key: str) -> bytes:
-        """Return the object's bytes. Raises Missing, Denied, Transient."""
-        return self.get(key)
+    def buffer(self, key: str) -> memoryview:
+        """Return the object's bytes, as the library holds them. Raises Missing, Denied, Transient."""
+        return memoryview(self._bytes(key))
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys directly below `prefix`, sorted. Raises Denied, Transient."""
@@ -175,6 +179,8 @@ def open_reader(url: str, *, allow_http: bool = False) -> Reader:
 def _open_cloud(url: str, allow_http: bool) -> Any:
     from datetime import timedelta
 
+    _prefer_one_bundle()
+
     from obstore.exceptions import BaseError
     from obstore.store import from_url
 
@@ -191,6 +197,15 @@ def _open_cloud(url: str, allow_http: bool) -> Any:
     except (BaseError, ValueError, OSError):
         message = "the store in POLYSKY_STORE cannot be opened: check the URL and the credentials"
         raise ConfigError(message, setting="POLYSKY_STORE") from None
+
+
+def _prefer_one_bundle() -> None:
+    """Have TLS read the system's bundle alone: by default a client also reads each certificate of its folder."""
+    if "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ:
+        return
+    bundle = next(filter(os.path.exists, CA_BUNDLES), None)
+    if bundle is not None:
+        os.environ["SSL_CERT_FILE"] = bundle
 
 
 def _meaning(error: Exception, kinds: Any) -> StoreError:

@@ -35,6 +35,7 @@ def predict(services: Services, call: Call) -> Response:
     work = partial(_work, asked, limit, timer)
     (batch, found, checked, done), loaded = services.predictor.run(name, _version_of(call, asked), work)
     version = loaded.version
+    services.counters.add(batch.n_rows)
     call.facts.update(model=name, version=version, rows=batch.n_rows)
     labels = (name,)
     numbers = call.numbers
@@ -152,7 +153,7 @@ def health(services: Services, call: Call) -> Response:
         "models": _by_model(states),
         "model_version": versions.pop() if len(versions) == 1 else None,
         "uptime": round(max(0.0, services.timing.clock() - services.counters.started), 3),
-        "predictions_count": services.counters.predictions,
+        "predictions_count": services.counters.predictions(),
     }
     return json_response(body)
 
@@ -197,7 +198,7 @@ def metrics(services: Services, call: Call) -> Response:
     """Return the metrics of this process as Prometheus text."""
     uptime = max(0.0, services.timing.clock() - services.counters.started)
     services.telemetry.gauge("app_uptime_seconds", uptime)
-    services.telemetry.gauge("app_active_requests", services.counters.active)
+    services.telemetry.gauge("app_active_requests", len(services.counters.active))
     _follow(services)
     text = services.telemetry.exposition()
     if text is None:

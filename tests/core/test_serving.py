@@ -49,8 +49,9 @@ def test_a_prediction_is_what_the_model_itself_says(house: House) -> None:
     assert direct.probabilities is not None
     assert [p["label"] for p in body["predictions"]] == direct.labels
     for entry, row in zip(body["predictions"], direct.probabilities, strict=True):
-        assert entry["probabilities"] == dict(zip(model.classes, row, strict=True))
-        assert entry["probability"] == max(row)
+        shares = [float(f"{share:.12g}") for share in row]
+        assert entry["probabilities"] == dict(zip(model.classes, shares, strict=True))
+        assert entry["probability"] == max(shares)
     assert (body["model"], body["version"]) == ("support", version_id(1))
     assert header(response, "x-model-name") == "support"
     assert header(response, "x-model-version") == version_id(1)
