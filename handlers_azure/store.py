@@ -21,6 +21,7 @@ from handlers_azure.secrets import IdentityCredential
 ACCOUNT, KEY = "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"
 ENDPOINT, CONNECTION = "AZURE_STORAGE_ENDPOINT", "AZURE_STORAGE_CONNECTION_STRING"
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 2, 10
+_SLOWEST_BYTES_PER_S = 1 << 20  # at which a body may still be sent
 _PAGE = 1000
 # One request writes a blob whole. In several, the blocks of two writers at one key could end up in one blob.
 _ONE_REQUEST = 5000 << 20
@@ -158,8 +159,10 @@ class BlobStore:
 
     def _upload(self, key: str, data: bytes, *, overwrite: bool, **condition: Any) -> str:
         blob = self._writing.get_blob_client(self._prefix + check_key(key))
+        # the limit to connect is also the limit to send all of it
+        options = {"connection_timeout": _CONNECT_TIMEOUT_S + len(data) / _SLOWEST_BYTES_PER_S, **condition}
         with _meanings(pinned=bool(condition), creating=not overwrite):
-            return _token(blob.upload_blob(data, overwrite=overwrite, validate_content=True, **condition)["etag"])
+            return _token(blob.upload_blob(data, overwrite=overwrite, validate_content=True, **options)["etag"])
 
 
 def _only(token: str) -> dict[str, Any]:
