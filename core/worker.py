@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -315,6 +315,17 @@ class Worker:
             else:
                 if mended or swept.keys:
                     self._telemetry.log("tidied", model=model, mended=len(mended), removed=len(swept.keys))
+
+
+def handle_all(worker: Worker, hints: Iterable[tuple[str, str | None]], *, deadline: float) -> list[Outcome]:
+    """Return what came of each object (key, token) of an event: what needs another delivery is `unavailable`."""
+    outcomes = []
+    for key, token in hints:
+        try:
+            outcomes.append(worker.handle(Event(key, token), deadline=deadline))
+        except Unavailable as error:
+            outcomes.append(Outcome("unavailable", key, reason=error.message))
+    return outcomes
 
 
 def _about(item: Pending, status: str, **facts: Any) -> Outcome:

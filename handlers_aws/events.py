@@ -222,14 +222,10 @@ def _named(found: Json, etag: str) -> tuple[str, str, str | None] | str:
 
 def deliver(worker: Worker, hints: Iterable[Hint], *, deadline: float) -> dict[str, Any]:
     """Return what the worker makes of each object. Raises Unavailable, when all were tried, if one needs more."""
-    from core.worker import Event
+    from core.worker import handle_all
 
-    outcomes, waiting = [], 0
-    for key, token in hints:
-        try:
-            outcomes.append(worker.handle(Event(key, token), deadline=deadline))
-        except Unavailable:
-            waiting += 1
+    outcomes = handle_all(worker, hints, deadline=deadline)
+    waiting = sum(outcome.status == "unavailable" for outcome in outcomes)
     if waiting:
         raise Unavailable(f"{waiting} of the event's objects must be delivered again")
     return summary(outcomes)

@@ -73,16 +73,11 @@ def created(event: Any, store_url: str, *, warn: Warn) -> list[Hint]:
 
 def deliver(worker: Worker, hints: Iterable[Hint], *, deadline: float) -> None:
     """Have the worker look at each object. Raises Unavailable at the end if one needs another delivery."""
-    from core.worker import Event
+    from core.worker import handle_all
 
-    failed: Unavailable | None = None
-    for key, token in hints:
-        try:
-            worker.handle(Event(key, token), deadline=deadline)
-        except Unavailable as error:
-            failed = error
-    if failed is not None:
-        raise failed
+    waiting = sum(found.status == "unavailable" for found in handle_all(worker, hints, deadline=deadline))
+    if waiting:
+        raise Unavailable(f"{waiting} of the event's objects must be delivered again")
 
 
 def _names(subject: object, url: str) -> Iterator[str]:

@@ -115,14 +115,9 @@ def created(event: Request, store_url: str, *, warn: Warn) -> list[Hint]:
 
 def deliver(worker: Worker, hints: Iterable[Hint], *, deadline: float) -> Response:
     """Return what the worker makes of each object; 503 if one needs another delivery."""
-    from core.worker import Event, Outcome
+    from core.worker import handle_all
 
-    outcomes = []
-    for key, token in hints:
-        try:
-            outcomes.append(worker.handle(Event(key, token), deadline=deadline))
-        except Unavailable as error:
-            outcomes.append(Outcome("unavailable", key, reason=error.message))
+    outcomes = handle_all(worker, hints, deadline=deadline)
     is_done = all(outcome.status != "unavailable" for outcome in outcomes)
     return _summary(outcomes, 200 if is_done else 503)
 

@@ -13,7 +13,7 @@ from azure.functions.meta import Datum
 
 from core.errors import Unavailable
 from core.web import Response
-from core.worker import Event
+from core.worker import Event, Outcome
 from handlers_azure.events import created, deliver, from_response, to_request
 
 EVENTS = Path(__file__).parents[1] / "events" / "azure"
@@ -109,11 +109,12 @@ class Scripted:
     def __init__(self, *unavailable: str) -> None:
         self.unavailable, self.seen = unavailable, list[Event]()
 
-    def handle(self, event: Event, *, deadline: float | None = None) -> None:
+    def handle(self, event: Event, *, deadline: float | None = None) -> Outcome:
         assert deadline == 7.0
         self.seen.append(event)
         if event.key in self.unavailable:
             raise Unavailable("the store does not answer")
+        return Outcome("promoted", event.key)
 
 
 def test_all_objects_are_tried_before_a_transient_fault_is_raised() -> None:
