@@ -7,7 +7,6 @@ such as the reader has once it has read, do not survive that: until then nothing
 import os
 import time
 from functools import partial
-from threading import Thread
 from typing import Any
 
 import flask
@@ -17,9 +16,9 @@ from core.app import build_app
 from core.config import Settings
 from core.reader import StoreReader, open_reader
 from core.secrets import open_tokens
-from core.web import Request
 from handlers_gcp.events import answer_every_path, created, deliver, from_response, reconcile, to_request
 from handlers_gcp.secrets import fetcher
+from handlers_gcp.server import prepare
 from handlers_gcp.telemetry import CloudTelemetry, write_line
 
 SETTINGS = Settings.from_env(os.environ)
@@ -71,9 +70,9 @@ def tick(call: flask.Request) -> flask.Response:
         return from_response(reconcile(SERVED, deadline=time.time() + TIMEOUT_S))
 
 
-control, TARGET, WARM = http, os.environ.get("FUNCTION_TARGET", "http"), Request("GET", "/health/ready")
+control, TARGET = http, os.environ.get("FUNCTION_TARGET", "http")
 LIMIT = SETTINGS.max_upload_bytes if TARGET == "control" else SETTINGS.max_body_bytes
 SERVED = _build(TARGET)
 if TARGET in ("http", "control"):
     answer_every_path(http)
-    os.register_at_fork(after_in_child=lambda: Thread(target=SERVED, args=(WARM,), daemon=True).start())
+    prepare(SERVED)

@@ -1,0 +1,20 @@
+"""What the server, gunicorn, is told by the module that it loads before it forks its workers."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from threading import Thread
+
+from gunicorn.config import ControlSocketDisable
+
+from core.web import Request, Response
+
+
+def prepare(app: Callable[[Request], Response]) -> None:
+    """Have each worker load the models at once, on a thread of its own, and nothing get in the way of that."""
+    ControlSocketDisable.default = True  # a server for operators' commands, which nobody here gives
+    gc.freeze()  # what is loaded by now stays: shared by the workers, and looked through no more
+    ready = Request("GET", "/health/ready")
+    os.register_at_fork(after_in_child=lambda: Thread(target=app, args=(ready,), daemon=True).start())
