@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from core import flatfile
 from core.errors import IntegrityError
 from core.kinds import Block, estimator_kind, feature_kind
-from core.model import Model
+from core.model import MISSHAPEN, Model
 from core.schema import Batch, Column, Schema, schema_from_dicts
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 GOLDEN_ROWS = 2
 GOLDEN_CHARS = 64  # of a text: enough terms to prove a model, few enough pages to read at a cold start
+MAX_WIDTH = 1 << 24  # features of one block, as many as a spec may ask for
 _GOLDEN_BYTES = 256 << 10
 
 
@@ -42,8 +43,8 @@ class Draft(NamedTuple):
     golden: Batch
 
 
-def export(draft: Draft) -> bytes:
-    """Return the artifact. The same draft gives the same bytes."""
+def export(draft: Draft, signing_key: str = "") -> bytes:
+    """Return the artifact, signed if there is a key. The same draft gives the same bytes."""
     sections: dict[str, Any] = {f"estimator/{name}": item for name, item in draft.sections.items()}
     for position, (_, block) in enumerate(draft.blocks):
         sections |= {f"{position}/{name}": item for name, item in block.sections().items()}
@@ -52,7 +53,12 @@ def export(draft: Draft) -> bytes:
     trial = load(flatfile.write(header, sections))
     outputs = trial.predict(trial.schema.batch(rows)).outputs()
     golden = json.dumps({"rows": rows, "outputs": outputs}, separators=(",", ":"), allow_nan=False)
-    return flatfile.write(header, {**sections, "golden": golden.encode()})
+    data = flatfile.write(header, {**sections, "golden": golden.encode()})
+    if not signing_key:
+        return data
+    from core.signing import sign
+
+    return sign(data, signing_key)
 
 
 def _header(draft: Draft) -> dict[str, Any]:
@@ -116,12 +122,17 @@ def _png(pixels: Any) -> str:
     return _base64(target.getvalue())
 
 
-def load(buffer: Any, header_sha256: str | None = None) -> Model:
+def load(buffer: Any, header_sha256: str | None = None, verify_key: str = "") -> Model:
     """Return the model in `buffer`; `header_sha256` is what the registry's log promises.
 
-    Raises IntegrityError unless the header is the promised one and well formed. Pages are checked when read.
+    With `verify_key` the header must be signed, too. Raises IntegrityError unless the header is the promised one
+    and well formed. Pages are checked when read.
     """
     file = flatfile.FlatFile(buffer, header_sha256)
+    if verify_key:
+        from core.signing import check
+
+        check(file, verify_key)
     header = file.header
     if header.get("format_version") != FORMAT_VERSION:
         raise IntegrityError(f"artifact format {header.get('format_version')!r} is not {FORMAT_VERSION}")
@@ -131,9 +142,19 @@ def load(buffer: Any, header_sha256: str | None = None) -> Model:
         scorer = estimator_kind(header["estimator"]["kind"]).load(
             header["estimator"]["params"], file, "estimator/"
         )
-        return Model(file, schema, blocks, scorer)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        return _fitting(Model(file, schema, blocks, scorer))
+    except MISSHAPEN as error:
         raise IntegrityError("artifact manifest is not well formed") from error
+
+
+def _fitting(model: Model) -> Model:
+    """Return the model if its parts claim sizes that go together. Raises ValueError."""
+    widths = [block.width for block in model.blocks]
+    if not all(type(width) is int and 0 <= width <= MAX_WIDTH for width in widths):
+        raise ValueError("width")
+    if model.scorer.n_out != (1 if model.task == "regression" else len(model.classes)):
+        raise ValueError("n_out")
+    return model
 
 
 def _block(item: Mapping[str, Any], schema: Schema, file: flatfile.FlatFile, position: int) -> Block:

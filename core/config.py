@@ -32,6 +32,12 @@ class Settings(NamedTuple):
     allow_http: bool = False  # a store endpoint without encryption: emulators only
     tokens: str = ""  # the token records as one JSON document, instead of those in the store
     tokens_secret: str = ""  # the name of the platform's secret that holds that document
+    verify_key: str = ""  # public Ed25519 key in base64: artifacts must be signed with its private key
+    signing_key: str = ""  # private Ed25519 key in base64: what is published is signed
+    oidc_issuer: str = ""  # issuer of the access tokens taken besides our own; needs the next two
+    oidc_audience: str = ""
+    oidc_jwks: str = ""  # https URL of the issuer's keys
+    oidc_claim: str = "roles"  # the claim that names our roles
     timeout_s: float = 540.0  # what a job call has, on platforms that do not tell it
 
     @classmethod
@@ -61,6 +67,8 @@ _INTEGER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
+_KEY = re.compile(r"[A-Za-z0-9+/]{43}=", re.ASCII)
+_URL = re.compile(r"https://[!-~]{1,2000}", re.ASCII)
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -107,6 +115,18 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _key(text: str) -> str:
+    if text and not _KEY.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _https(text: str) -> str:
+    if text and not _URL.fullmatch(text):
+        raise ValueError
+    return text
+
+
 _RULES: dict[str, _Rule] = {
     "store": (_text, "a store URL or a folder"),
     "refresh_s": _decimal(0, 3600),
@@ -125,5 +145,11 @@ _RULES: dict[str, _Rule] = {
     "allow_http": (_switch, "true or false"),
     "tokens": (str, "a JSON document"),
     "tokens_secret": (str, "the name of a secret"),
+    "verify_key": (_key, "32 bytes in base64"),
+    "signing_key": (_key, "32 bytes in base64"),
+    "oidc_issuer": (str, "the issuer of access tokens"),
+    "oidc_audience": (str, "the audience of access tokens"),
+    "oidc_jwks": (_https, "an https URL"),
+    "oidc_claim": (_text, "the name of a claim"),
     "timeout_s": _decimal(1, 86_400),
 }

@@ -5,7 +5,7 @@ Layout (all integers little-endian):
     0   8  magic  b"POLYSKY1"
     8   4  header length h            12  4  number of pages p
     16  h  header: canonical JSON     then p × 16 bytes: the digest of each page
-    then, from the next multiple of PAGE, the data: sections at multiples of ALIGN
+    zeros to the next multiple of PAGE, then the data: sections at multiples of ALIGN
 
 The header names the size of the data and the sha256 of the digest table, and the registry's log names the
 sha256 of the header; so the log pins every byte. A page's digest is its sha256 cut to 128 bits, which no second
@@ -65,7 +65,8 @@ class FlatFile:
         self.header: dict[str, Any] = _parse(header)
         if self.header.get("digests_sha256") != hashlib.sha256(digests).hexdigest():
             raise IntegrityError("artifact page digests do not match the header")
-        if self.header.get("data_size") != len(view) - self._data:
+        size = self.header.get("data_size")
+        if type(size) is not int or size != len(view) - self._data:
             raise IntegrityError("artifact is truncated or has extra bytes")
         self._buffer = view
         self._digests = bytes(digests)
@@ -163,11 +164,27 @@ def write(header: Mapping[str, Any], sections: Mapping[str, NDArray[Any] | bytes
         "data_size": len(data),
         "digests_sha256": hashlib.sha256(digests).hexdigest(),
     }
-    encoded = json.dumps(full, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    body = encoded.encode()
+    return _framed(full, digests, data)
+
+
+def with_header(buffer: Any, header: Mapping[str, Any]) -> bytes:
+    """Return the file in `buffer` under another header, which must name the same data. Raises IntegrityError."""
+    view = memoryview(buffer)
+    _, digests, start = _frame(view)
+    return _framed(header, bytes(digests), bytes(view[start:]))
+
+
+def encode_header(header: Mapping[str, Any]) -> bytes:
+    """Return the one form in which a header is written."""
+    text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def _framed(header: Mapping[str, Any], digests: bytes, data: bytes) -> bytes:
+    body = encode_header(header)
     if len(body) > MAX_HEADER or len(data) > MAX_DATA:
         raise IntegrityError("artifact is over the size limit", limit=MAX_DATA)
-    head = _FIXED.pack(MAGIC, len(body), len(pages)) + body + digests
+    head = _FIXED.pack(MAGIC, len(body), len(digests) // DIGEST) + body + digests
     return head + bytes(-len(head) % PAGE) + data
 
 
@@ -204,6 +221,8 @@ def _frame(view: memoryview) -> tuple[memoryview, memoryview, int]:
         raise IntegrityError("not a Polysky artifact, or truncated")
     if (len(view) - data + PAGE - 1) >> PAGE_BITS != pages:
         raise IntegrityError("artifact is truncated or has extra bytes")
+    if bytes(view[end:data]).strip(b"\0"):
+        raise IntegrityError("artifact has bytes that nothing vouches for")
     return view[_FIXED.size : stop], view[stop:end], data
 
 
@@ -230,9 +249,11 @@ def _sections(header: Mapping[str, Any]) -> dict[str, Section]:
 def _check_section(name: str, section: Section, data_size: int) -> None:
     items = 1
     for axis in section.shape:
-        if not isinstance(axis, int) or axis < 0:
+        if type(axis) is not int or axis < 0:
             raise ValueError(name)
         items *= axis
+    if type(section.offset) is not int or type(section.size) is not int:
+        raise ValueError(name)
     size = items * struct.calcsize("<" + DTYPES[section.dtype])
     inside = section.offset >= 0 and section.offset + section.size <= data_size
     if size != section.size or not inside or section.offset % ALIGN:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
     from core.flatfile import FlatFile
 
 ROW_LIMIT = 32  # up to so many rows are scored one by one, without numpy where the kinds can
+# what a manifest that does not fit its sections, or itself, makes the code that runs it raise
+MISSHAPEN = (
+    *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+    *(re.error, struct.error),
+)
 GOLDEN_TOLERANCE = 1e-6  # between machines: summation order, libm and BLAS differ, a wrong model by far more
 
 
@@ -96,15 +103,23 @@ class Model:
     def replay(self) -> None:
         """Predict the golden inputs and compare with the outputs recorded at export.
 
-        Raises IntegrityError if any differs: the model does not behave here as it did when it was proved.
+        Raises IntegrityError if any differs or the model does not run: it does not behave here as it did when it
+        was proved.
         """
-        golden = json.loads(bytes(self.file.raw("golden")))
-        found = self.predict(self.schema.batch(golden["rows"])).outputs()
-        if len(found) != len(golden["outputs"]):
-            raise IntegrityError("golden replay: wrong number of outputs")
-        for row, (expected, actual) in enumerate(zip(golden["outputs"], found, strict=True)):
-            if not _close(expected, actual):
-                raise IntegrityError(f"golden replay: row {row} differs from the recorded output")
+        try:
+            golden = json.loads(bytes(self.file.raw("golden")))
+            found = self.predict(self.schema.batch(golden["rows"])).outputs()
+            _compare(golden["outputs"], found)
+        except MISSHAPEN as error:
+            raise IntegrityError("golden replay: the model does not run") from error
+
+
+def _compare(outputs: Sequence[Sequence[float]], found: Sequence[Sequence[float]]) -> None:
+    if len(found) != len(outputs):
+        raise IntegrityError("golden replay: wrong number of outputs")
+    for row, (expected, actual) in enumerate(zip(outputs, found, strict=True)):
+        if not _close(expected, actual):
+            raise IntegrityError(f"golden replay: row {row} differs from the recorded output")
 
 
 def _close(expected: Sequence[float], actual: Sequence[float]) -> bool:

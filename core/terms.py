@@ -35,6 +35,7 @@ class Analyzer(NamedTuple):
     span: tuple[int, int]
 
 
+MAX_NGRAM = 100
 DEFAULTS: dict[str, Any] = {
     "analyzer": "word",
     "ngrams": [1, 1],
@@ -51,9 +52,11 @@ DEFAULTS: dict[str, Any] = {
 
 
 def analyzer(options: Mapping[str, Any]) -> Analyzer:
-    """Return the analyzer for the options (missing ones as in DEFAULTS)."""
+    """Return the analyzer for the options (missing ones as in DEFAULTS). Raises ValueError for absurd ngrams."""
     o = {**DEFAULTS, **options}
     clean, (low, high) = _cleaner(o), o["ngrams"]
+    if not 1 <= low <= high <= MAX_NGRAM:
+        raise ValueError("ngrams")
     if o["analyzer"] != "word":
         ngrams = _char_ngrams if o["analyzer"] == "char" else _char_wb_ngrams
         return Analyzer(lambda text: [ngrams(_SPACES.sub(" ", clean(text)), low, high)], None, (low, high))

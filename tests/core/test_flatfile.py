@@ -65,13 +65,8 @@ def test_every_flipped_bit_is_found_before_its_byte_is_used(seed: int) -> None:
     for _ in range(25):
         damaged = bytearray(data)
         damaged[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        try:
-            file = FlatFile(bytes(damaged), promised)
-            file.verify_all()
-        except IntegrityError:
-            continue
-        # only the padding between head and data is not covered: no section lies there
-        assert all(bytes(file.raw(name)) == bytes(FlatFile(data).raw(name)) for name in ("w", "k", "raw"))
+        with pytest.raises(IntegrityError):
+            FlatFile(bytes(damaged), promised).verify_all()
 
 
 @pytest.mark.parametrize("cut", [0, 5, 15, 16, 100, 9000, -1])
