@@ -87,7 +87,9 @@ class S3Store:
         with _meanings(Stale):
             found = self._open(key, token)
             with closing(found["Body"]) as body:
-                return Blob(body.read(), _token(found))
+                data = body.read()
+            _check_length(len(data), found["ContentLength"])
+            return Blob(data, _token(found))
 
     def head(self, key: str) -> Entry:
         """Return the object's entry. Raises Missing, Denied, Transient."""
@@ -123,6 +125,7 @@ class S3Store:
         with _meanings():
             pages = self._reading.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+                page["IsTruncated"]  # not even that is in an answer that was cut
                 for item in page.get("Contents", ()):
                     key = item["Key"][len(self._prefix) :]
                     if is_key(key):
@@ -161,14 +164,20 @@ def _etag(token: str) -> str:
 
 
 def _token(found: Any) -> str:
-    token: str = found.get("ETag", "").strip('"')
-    if not token:
+    """Return the token in an answer. A connection may end amid its head: to boto3 half an ETag is an ETag."""
+    etag: str = found.get("ETag", "")
+    if len(etag) < 3 or not etag.startswith('"') or not etag.endswith('"'):
         raise Transient("the store does not tell which generation it answers with")
-    return token
+    return etag[1:-1]
 
 
 def _entry(key: str, found: Any, size: str) -> Entry:
     return Entry(key, found[size], _token(found), found["LastModified"].timestamp())
+
+
+def _check_length(length: int, told: int) -> None:
+    if length != told:
+        raise Transient("the object did not come whole")
 
 
 def _write(target: BinaryIO, chunk: bytes) -> None:
@@ -190,7 +199,7 @@ def _meanings(unmet: type[StoreError] = Transient) -> Iterator[None]:
         raise _meaning(error, unmet) from None
     except (NoCredentialsError, PartialCredentialsError):
         raise Denied("there are no credentials for the store") from None
-    except (BotoCoreError, urllib3.exceptions.HTTPError, OSError, ValueError):
+    except (BotoCoreError, urllib3.exceptions.HTTPError, OSError, ValueError, LookupError):
         raise Transient("the store failed for now") from None
 
 

@@ -29,6 +29,7 @@ _CHUNK = 4 << 20  # read at a time
 _NAME = re.compile(r"[a-z0-9]{3,24}", re.ASCII)
 _BASE64 = re.compile(r"([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", re.ASCII)
 _FOLDER_MARK = "hdi_isfolder"  # how accounts with a hierarchical namespace list a folder
+_OF_HALF_AN_ANSWER = (ValueError, TypeError, LookupError, AttributeError)  # the SDK's own errors
 _CONDITION_NOT_MET = {"ConditionNotMet", "TargetConditionNotMet"}
 
 
@@ -59,7 +60,7 @@ def open_store(
         max_single_get_size=_CHUNK,
         max_chunk_get_size=_CHUNK,
     )
-    reading = open_container(retry_total=1, initial_backoff=1, random_jitter_range=1)
+    reading = open_container(retry_total=1, initial_backoff=1, increment_base=0, random_jitter_range=1)
     return BlobStore(reading, open_container(retry_total=0), prefix=f"{prefix}/" if prefix else "")
 
 
@@ -135,7 +136,7 @@ class BlobStore:
             for item in found:
                 key = item.name[len(self._prefix) :]
                 if is_key(key) and (item.metadata or {}).get(_FOLDER_MARK) != "true":
-                    yield _entry(key, item)
+                    yield Entry(key, item.size, item.etag.strip('"'), item.last_modified.timestamp())
 
     def delete(self, key: str) -> None:
         """Remove the object; removing an absent one is no error. Raises InvalidName, Denied, Transient."""
@@ -170,8 +171,11 @@ def _only(token: str) -> dict[str, Any]:
     return {"etag": f'"{token}"', "match_condition": MatchConditions.IfNotModified}
 
 
-def _token(etag: str) -> str:
-    return etag.strip('"')
+def _token(etag: str | None) -> str:
+    """Return the token in a head. A connection may end amid one: to the SDK half an ETag is an ETag."""
+    if not etag or len(etag) < 3 or not etag.startswith('"') or not etag.endswith('"'):
+        raise Transient("the store does not tell which generation it answers with")
+    return etag[1:-1]
 
 
 def _entry(key: str, found: Any) -> Entry:
@@ -197,7 +201,7 @@ def _meanings(*, pinned: bool = False, creating: bool = False) -> Iterator[None]
         yield
     except HttpResponseError as error:
         raise _meaning(error, pinned=pinned, creating=creating) from None
-    except (AzureError, OSError, ValueError):
+    except (AzureError, OSError, *_OF_HALF_AN_ANSWER):
         raise Transient("the store failed for now") from None
 
 

@@ -37,6 +37,7 @@ _FAILURES = (
     urllib3.exceptions.HTTPError,
     http.client.HTTPException,
     OSError,  # requests.RequestException is one, and so is a full disk below the target of a fetch
+    *(ValueError, TypeError, LookupError, AttributeError),  # the library's own, of half an answer
 )
 
 
@@ -84,6 +85,8 @@ class GcsStore:
                 timeout=(_CONNECT_S, _READ_S),
                 retry=None,
             )
+        if blob.crc32c is None:  # a connection may end amid a head, and to the library half a head is a head
+            raise Transient("the object did not come whole")
         return Blob(data, _token(blob))
 
     def head(self, key: str) -> Entry:
@@ -150,7 +153,7 @@ class GcsStore:
     def _head(self, key: str, blob: Any) -> Entry:
         with _meaning(Transient):
             blob.reload(timeout=(_CONNECT_S, _READ_S), retry=None)
-        return _entry(key, blob)
+            return _entry(key, blob)
 
     def _write(self, key: str, data: bytes, generation: int | None, unmet: type[StoreError]) -> str:
         name = self._prefix + check_key(key)
