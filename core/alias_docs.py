@@ -1,6 +1,7 @@
 """The small documents that the predict path reads: where an alias or a version points. Derived from the ledger.
 
 They are caches: written after the commit as far as the store lets us, by compare-and-swap, and `rev` only rises.
+Each carries the sha256 of its fields and key, for no chain covers it.
 A published version has one too, as if it were an alias of itself: rev 1; retired: rev 2, without splits.
 """
 
@@ -16,6 +17,7 @@ from core.keys import alias_key, alias_prefix
 from core.ledger import canonical
 from core.state import Split, State
 from core.store import Blob, ObjectStore
+from core.versions import document_sha256, is_whole
 
 _TRIES = 3
 
@@ -51,8 +53,9 @@ class AliasDocs:
         try:
             present = self._read(model, ref)
             fresh = _document(refresh(), ref)
-            found = _parse(present.data) if present else None
-            if found and (found["rev"], found["splits"]) == (fresh["rev"], fresh["splits"]):
+            found = _parse(present.data, alias_key(model, ref)) if present else None
+            same = found and (found["rev"], found["splits"]) == (fresh["rev"], fresh["splits"])
+            if same and found and "sha256" in found:
                 return False
             self._put(model, ref, fresh, present)
         except (Exists, Stale, Missing):
@@ -60,18 +63,19 @@ class AliasDocs:
         return True
 
     def _replace(self, model: str, ref: str, fresh: dict[str, Any], present: Blob | None) -> bool:
-        found = _parse(present.data) if present else None
+        found = _parse(present.data, alias_key(model, ref)) if present else None
         if present and (found is None or found["rev"] >= fresh["rev"]):
             return False  # a document that cannot be read may be newer: repair() decides with a newer state
         self._put(model, ref, fresh, present)
         return True
 
     def _put(self, model: str, ref: str, fresh: dict[str, Any], present: Blob | None) -> None:
-        body = canonical({**fresh, "write_id": f"{self._rng.getrandbits(64):016x}"})
+        key, made = alias_key(model, ref), {**fresh, "write_id": f"{self._rng.getrandbits(64):016x}"}
+        body = canonical({**made, "sha256": document_sha256(made, key)})
         if present is None:
-            self._store.put_if_absent(alias_key(model, ref), body)
+            self._store.put_if_absent(key, body)
         else:
-            self._store.put_if_match(alias_key(model, ref), body, present.token)
+            self._store.put_if_match(key, body, present.token)
 
     def _read(self, model: str, ref: str) -> Blob | None:
         try:
@@ -100,10 +104,10 @@ def _share(state: State, split: Split) -> dict[str, Any]:
     }
 
 
-def _parse(body: bytes) -> dict[str, Any] | None:
+def _parse(body: bytes, key: str) -> dict[str, Any] | None:
     try:
         found = json.loads(body)
-        whole = isinstance(found["rev"], int) and isinstance(found["splits"], list)
-    except (ValueError, KeyError, TypeError, RecursionError):
+        whole = isinstance(found["rev"], int) and isinstance(found["splits"], list) and is_whole(found, key)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return found if whole else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from core.errors import CoreError, Denied, IntegrityError, Transient, Unavailable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from core.telemetry import Telemetry
 
 RETRY_S = 30.0  # how long a damaged version is not loaded again
+_FIELDS = frozenset({"rev", "splits", "log_n", "write_id"})
 
 
 class Source(Protocol):
@@ -78,7 +80,8 @@ class Versions:
 
     def document(self, model: str, ref: str) -> Document:
         """Return where an alias or a version id points. Raises Missing, StoreError, IntegrityError."""
-        return parse_document(self._reader.get(alias_key(model, ref)))
+        key = alias_key(model, ref)
+        return parse_document(self._reader.get(key), key)
 
     def sound(
         self, model: str, splits: Iterable[Split], held: Iterable[Loaded], *, whole: bool = False
@@ -133,18 +136,31 @@ class Versions:
         return Loaded(model, name, split, len(buffer))
 
 
-def parse_document(data: bytes) -> Document:
-    """Return a checked alias document. Raises IntegrityError."""
+def parse_document(data: bytes, key: str) -> Document:
+    """Return the checked alias document that stands at `key`. Raises IntegrityError."""
     try:
         raw = json.loads(data)
         splits = tuple(
             Split(s["version"], float(s["weight"]), s["artifact_key"], s["manifest_sha256"]) for s in raw["splits"]
         )
-        if type(raw["rev"]) is int and all(map(_is_sound, splits)):
+        if type(raw["rev"]) is int and all(map(_is_sound, splits)) and is_whole(raw, key):
             return Document(raw["rev"], splits)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         pass
     raise IntegrityError("alias document is not well formed")
+
+
+def is_whole(raw: Mapping[str, Any], key: str) -> bool:
+    """Return whether a document is as it was written, and for this key. Documents of 0.1 do not tell: they pass."""
+    fields = raw.keys()
+    return fields == _FIELDS or (fields == _FIELDS | {"sha256"} and raw["sha256"] == document_sha256(raw, key))
+
+
+def document_sha256(raw: Mapping[str, Any], key: str) -> str:
+    """Return the sha256 of a document's other fields and of its key: the chain of the log does not cover it."""
+    told = {name: value for name, value in raw.items() if name != "sha256"}
+    text = json.dumps([key, told], sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()
 
 
 def _is_sound(split: Split) -> bool:

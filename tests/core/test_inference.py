@@ -135,7 +135,7 @@ def test_a_document_that_is_not_well_formed_is_refused_and_the_served_version_st
     bench: Bench, data: bytes
 ) -> None:
     with pytest.raises(IntegrityError):
-        parse_document(data)
+        parse_document(data, "reg/m/alias/production.json")
     bench.version()
     bench.shelf.objects["reg/m/alias/production.json"] = data
     bench.later()

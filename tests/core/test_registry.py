@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from typing import Any
@@ -15,6 +16,7 @@ from core.keys import alias_key, log_key, model_key
 from core.registry import Registry
 from core.state import Split
 from core.store import Blob, Entry, MemoryStore
+from core.versions import parse_document
 from tests.core.ledgers import MODEL, Clock, alias, claim, open_registry, sha, src_of, train, version_of
 
 A, B, C = version_of("a"), version_of("b"), version_of("c")
@@ -217,6 +219,9 @@ def test_history_says_what_production_was_at_a_time(registry: Registry, clock: C
 def test_the_document_of_an_alias_is_all_that_a_reader_needs(store: MemoryStore, registry: Registry) -> None:
     moved = registry.move(MODEL, "production", A, op_id="1")
     found = document(store, "production")
+    seal = found.pop("sha256")
+    told = json.dumps([alias_key(MODEL, "production"), found], sort_keys=True).replace(" ", "")
+    assert seal == hashlib.sha256(told.encode()).hexdigest()
     write_id = found.pop("write_id")
     assert len(write_id) == 16
     version = registry.state(MODEL).versions[A]
@@ -275,6 +280,16 @@ def test_a_damaged_document_is_left_by_writers_and_mended_by_repair(
     assert not AliasDocs(store, random.Random(1)).write(registry.state(MODEL), "production")
     assert registry.repair_aliases(MODEL) == ["production"]
     assert document(store, "production")["splits"][0]["version"] == A
+
+
+def test_a_document_of_0_1_is_read_and_sealed_by_repair(store: MemoryStore, registry: Registry) -> None:
+    registry.move(MODEL, "production", A, op_id="1")
+    key, found = alias_key(MODEL, "production"), document(store, "production")
+    del found["sha256"]
+    store.put(key, json.dumps(found).encode())
+    assert parse_document(store.get(key).data, key).splits[0].version == A
+    assert registry.repair_aliases(MODEL) == ["production"]
+    assert "sha256" in document(store, "production")
 
 
 class Contended(MemoryStore):
