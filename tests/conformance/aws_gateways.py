@@ -22,7 +22,6 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes
 
 from handlers_aws.events import from_response, to_request
-
 from tests.conformance.entry_point import App, EntryPoint, Refused
 from tests.conformance.exchange import Answer, Pairs, Wire
 
