@@ -25,7 +25,7 @@ from tests.emulators.emulator import Emulator
 from tests.faults.auditor import audit
 
 WRITERS = 8
-MOVES = int(os.environ.get("POLYSKY_MOVES", "6"))
+MOVES = int(os.environ.get("POLYSKY_MOVES", "4"))
 SHARED = "production"
 
 

@@ -188,7 +188,7 @@ def test_a_reply_to_a_read_cut_at_any_byte_is_told_from_a_whole_one(
 ) -> None:
     verb(store, plain, "whole")
     size = _newest(proxy, ("GET", "HEAD")).size
-    for at in _offsets(size, CUTS // 10):
+    for at in _offsets(size, CUTS // 20):
         with proxy.always(Fate(AMID, at=at), ("GET", "HEAD")):
             _try(verb, store, plain, f"cut/{at}")
 
