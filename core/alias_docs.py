@@ -20,6 +20,7 @@ from core.store import Blob, ObjectStore
 from core.versions import document_sha256, is_whole
 
 _TRIES = 3
+_SAMPLE = 64
 
 
 class AliasDocs:
@@ -42,11 +43,16 @@ class AliasDocs:
         return False
 
     def repair(self, state: State, refresh: Callable[[], State]) -> list[str]:
-        """Return the names of the documents that were missing, behind or damaged, and are now right."""
+        """Return the names of the documents that were missing, behind or damaged, and are now right.
+
+        Of the versions' documents that are there, which nobody writes again, up to _SAMPLE are looked at, by lot.
+        """
         listed = {entry.key for entry in self._store.list(alias_prefix(state.model))}
         live = [name for name, version in state.versions.items() if version.retired is None]
-        absent = [name for name in live if alias_key(state.model, name) not in listed]
-        return [ref for ref in (*sorted(state.aliases), *absent) if self._mend(state.model, ref, refresh)]
+        present = [name for name in live if alias_key(state.model, name) in listed]
+        drawn = set(live) - set(present) | set(self._rng.sample(present, min(_SAMPLE, len(present))))
+        wanted = (*sorted(state.aliases), *(name for name in live if name in drawn))
+        return [ref for ref in wanted if self._mend(state.model, ref, refresh)]
 
     def _mend(self, model: str, ref: str, refresh: Callable[[], State]) -> bool:
         """Put the right document in place. The state is read after the document, so it cannot be behind it."""
@@ -107,7 +113,7 @@ def _share(state: State, split: Split) -> dict[str, Any]:
 def _parse(body: bytes, key: str) -> dict[str, Any] | None:
     try:
         found = json.loads(body)
-        whole = isinstance(found["rev"], int) and isinstance(found["splits"], list) and is_whole(found, key)
+        whole = isinstance(found["rev"], int) and isinstance(found["splits"], list) and is_whole(body, found, key)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return found if whole else None

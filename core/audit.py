@@ -57,7 +57,9 @@ def _first_bad(state: State, body: bytes, following: bytes | None, anchor: Ancho
     try:
         entry = parse_entry(body)
         if (entry.get("n"), entry.get("prev")) != (n, state.hash):
-            return _blame(n, entry, digest, following)
+            if anchor and anchor.n == n:
+                return n - 1 if n and anchor.hash == digest else n
+            return n if digest == state.hash else _blame(n, entry, digest, following)
         fold(state, entry, digest)
     except (ValueError, Conflict):
         return n
@@ -65,7 +67,10 @@ def _first_bad(state: State, body: bytes, following: bytes | None, anchor: Ancho
 
 
 def _blame(n: int, entry: dict[str, Any], digest: str, following: bytes | None) -> int:
-    """Return n or n - 1: an entry whose successor knows its sha256 is itself, so the one before it is not."""
+    """Return n or n - 1: an entry whose successor knows its sha256 is itself, so the one before it is not.
+
+    One that belongs at n - 1 was pushed on by an insertion there.
+    """
     if entry.get("n") != n:
         return n - 1 if entry.get("n") == n - 1 and n else n
     return n - 1 if n and _prev(following) in (None, digest) else n

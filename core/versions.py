@@ -143,24 +143,29 @@ def parse_document(data: bytes, key: str) -> Document:
         splits = tuple(
             Split(s["version"], float(s["weight"]), s["artifact_key"], s["manifest_sha256"]) for s in raw["splits"]
         )
-        if type(raw["rev"]) is int and all(map(_is_sound, splits)) and is_whole(raw, key):
+        if type(raw["rev"]) is int and all(map(_is_sound, splits)) and is_whole(data, raw, key):
             return Document(raw["rev"], splits)
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         pass
     raise IntegrityError("alias document is not well formed")
 
 
-def is_whole(raw: Mapping[str, Any], key: str) -> bool:
-    """Return whether a document is as it was written, and for this key. Documents of 0.1 do not tell: they pass."""
+def is_whole(data: bytes, raw: Mapping[str, Any], key: str) -> bool:
+    """Return whether `data` was written so (it says `raw`) and for this key; those of 0.1 do not tell, and pass."""
     fields = raw.keys()
-    return fields == _FIELDS or (fields == _FIELDS | {"sha256"} and raw["sha256"] == document_sha256(raw, key))
+    if fields == _FIELDS:
+        return True
+    return fields == _FIELDS | {"sha256"} and raw["sha256"] == document_sha256(raw, key) and data == _spelt(raw)
 
 
 def document_sha256(raw: Mapping[str, Any], key: str) -> str:
     """Return the sha256 of a document's other fields and of its key: the chain of the log does not cover it."""
-    told = {name: value for name, value in raw.items() if name != "sha256"}
-    text = json.dumps([key, told], sort_keys=True, separators=(",", ":"))
-    return sha256(text.encode()).hexdigest()
+    return sha256(_spelt([key, {name: value for name, value in raw.items() if name != "sha256"}])).hexdigest()
+
+
+def _spelt(value: Any) -> bytes:
+    """Return the form of core.ledger.canonical."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _is_sound(split: Split) -> bool:

@@ -56,6 +56,20 @@ def test_an_edit_of_a_link_is_found_at_its_index(sound: list[bytes]) -> None:
         assert audit.verify(with_log([*sound[:n], entry, *sound[n + 1 :]]), MODEL) == n
 
 
+def test_an_edit_of_the_last_link_is_found_at_its_index_with_an_anchor(sound: list[bytes]) -> None:
+    entry = canonical({**parse_entry(sound[-1]), "prev": "f" * 64})
+    assert audit.verify(with_log([*sound[:-1], entry]), MODEL, anchor(sound)) == len(sound) - 1
+    last = len(sound) - 2
+    changed = [*sound[:last], edited(sound[last]), sound[-1]]
+    assert audit.verify(with_log(changed), MODEL, anchor(sound)) == last
+
+
+def test_an_entry_that_stands_twice_is_found_at_the_second_place(sound: list[bytes]) -> None:
+    for n in range(1, len(sound)):
+        changed = [*sound[:n], sound[n - 1], *sound[n + 1 :]]
+        assert audit.verify(with_log(changed), MODEL, anchor(sound)) == n
+
+
 def test_every_removal_is_found_at_its_index(sound: list[bytes]) -> None:
     for n in range(len(sound)):
         store = with_log(sound)
