@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from core.web import Request, Response
+from core.errors import CoreError, MalformedBody
+from core.web import Request, Response, problem
 
 App = Callable[[Request], Response]
 Scope = MutableMapping[str, Any]
@@ -19,11 +21,15 @@ UPLOADS = 4  # how many a process reads at a time
 THREADS = 4
 INLINE_BYTES = 8192  # a prediction up to this size is answered on the event loop: no thread is that fast
 
-_TOO_SLOW = Response(408, (("Content-Type", "text/plain"), ("Connection", "close")), b"the body came too slowly\n")
+
+class Cut(MalformedBody):
+    """The body ended before it was whole: the client hung up, or its framing is broken."""
 
 
-class Gone(Exception):
-    """The client hung up before its request was whole."""
+class TooSlow(CoreError):
+    """The body did not come in time."""
+
+    code = "request_timeout"
 
 
 class Server:
@@ -80,10 +86,11 @@ class Server:
         path = scope["raw_path"].partition(b"?")[0].decode("latin-1")
         try:
             body = await self._body(path, headers, receive)
-        except Gone:
+        except Cut as error:
+            await _answer(scope, send, _refusal(400, error))  # who hung up does not read it, others do
             return
         except TimeoutError:
-            await _answer(scope, send, _TOO_SLOW)
+            await _answer(scope, send, _refusal(408, TooSlow("the body came too slowly")))
             return
         query = scope["query_string"].decode("latin-1")
         request = Request(scope["method"], path, query, headers, body)
@@ -95,7 +102,7 @@ class Server:
         await _answer(scope, send, response)
 
     async def _body(self, path: str, headers: Mapping[str, str], receive: Receive) -> bytes:
-        """Return the body, cut after one byte too many. Raises Gone, TimeoutError."""
+        """Return the body, cut after one byte too many. Raises Cut, TimeoutError."""
         if "content-length" not in headers and "transfer-encoding" not in headers:
             return b""
         if "/retrain" not in path or not ("authorization" in headers or "x-api-key" in headers):
@@ -111,12 +118,18 @@ async def _read(receive: Receive, limit: int) -> bytes:
     while more and size <= limit:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Gone
+            raise Cut("the body is cut, or its chunks are malformed")
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         more = message.get("more_body", False)
     body = parts[0] if len(parts) == 1 else b"".join(parts)
     return body if size <= limit else body[: limit + 1]
+
+
+def _refusal(status: int, error: CoreError) -> Response:
+    """Return the answer to a request that core never sees; the connection cannot be used again."""
+    request_id = os.urandom(8).hex()
+    return problem(status, error, request_id, (("Connection", "close"), ("X-Request-Id", request_id)))
 
 
 def joined(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

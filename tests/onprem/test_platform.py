@@ -172,6 +172,14 @@ def test_a_body_over_the_limit_is_refused(live: Live, framing: bytes) -> None:
     assert raw(live, lines, body).startswith(b"HTTP/1.1 413 ")
 
 
+def test_a_body_with_broken_chunks_is_the_clients_fault(live: Live) -> None:
+    token = f"Authorization: Bearer {live.server.token}".encode()
+    kind = (b"Content-Type: application/json", b"Transfer-Encoding: chunked")
+    answer = raw(live, [b"POST /predict/mood HTTP/1.1", token, *kind], b"zz\r\n{}\r\n0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b'"code":"malformed_body"' in answer
+
+
 def test_an_endless_head_is_cut_off(live: Live) -> None:
     fields = [b"X-%d: %s" % (index, b"a" * 10_000) for index in range(100)]
     answer = b""

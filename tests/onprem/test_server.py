@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import MutableMapping
 from typing import Any
@@ -125,11 +126,14 @@ def test_uploads_have_their_own_limit_if_a_credential_is_shown() -> None:
 def test_a_client_that_stalls_in_its_body_is_answered_408() -> None:
     done = Exchange(server(body_timeout_s=0.05), [body(b"0123", more=True)])
     assert (done.status, done.headers[b"connection"]) == (408, b"close")
+    assert json.loads(done.body)["code"] == "request_timeout"
 
 
-def test_a_client_that_hangs_up_gets_nothing() -> None:
+def test_a_body_that_ends_before_it_is_whole_is_answered_400() -> None:
     done = Exchange(server(), [body(b"0123", more=True), {"type": "http.disconnect"}])
-    assert done.sent == []
+    assert (done.status, done.headers[b"connection"]) == (400, b"close")
+    told = json.loads(done.body)
+    assert (told["code"], told["request_id"].encode()) == ("malformed_body", done.headers[b"x-request-id"])
 
 
 @pytest.mark.parametrize(
