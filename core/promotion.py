@@ -23,7 +23,7 @@ MIN_ASIDE_ROWS = 30
 
 
 class Promotion(NamedTuple):
-    """Where a version went: the alias it was given, and the verdict as the log has it."""
+    """Where a version is: an alias that points to it ("": none does any more), and its verdict."""
 
     version: str
     alias: str
@@ -65,13 +65,13 @@ def promote(registry: Registry, shelf: Shelf, model: str, version: str, *, targe
 
 
 def settled(state: State, version: str) -> Promotion | None:
-    """Return where a version went if its verdict is recorded."""
+    """Return where a version is now if its verdict is recorded."""
     gate = state.versions[version].gate
     if gate is None:
         return None
     held = [name for name, alias in state.aliases.items() if version in {split.version for split in alias.splits}]
     first = PRODUCTION if gate.get("passed") else STAGING
-    return Promotion(version, first if first in held or not held else sorted(held)[0], dict(gate))
+    return Promotion(version, first if first in held else min(held, default=""), dict(gate))
 
 
 def _judge(state: State, shelf: Shelf, version: str) -> GateVerdict:

@@ -44,7 +44,7 @@ class OutOfTime(CoreError):
 
 
 class TrainOutcome(NamedTuple):
-    """What became of a source that was published: `alias` is where the version went, `gate` the verdict."""
+    """What became of a source that was published: the alias of its version ("": none), `gate` the verdict."""
 
     model: str
     version: str

@@ -22,7 +22,7 @@ def train_command(*, spec: str, path: str, store: str | None, as_json: bool) -> 
     """Train a model from a SPEC.toml and a data file, publish it, and put it before the gate.
 
     A version that passes serves at once. One that does not stays in staging: the exit code is 0 all the same,
-    the answer says why.
+    the answer says why. The same data and spec give the version that they gave before, wherever it is now.
     """
     from core.building import Builder
     from core.retraining import train_from_file
@@ -38,7 +38,7 @@ def train_command(*, spec: str, path: str, store: str | None, as_json: bool) -> 
     answer = {
         "model": found.model,
         "version": found.version,
-        "alias": found.alias,
+        "alias": found.alias or None,
         "metrics": dict(found.metrics),
         "gate": dict(found.gate),
     }
@@ -51,6 +51,7 @@ def train_command(*, spec: str, path: str, store: str | None, as_json: bool) -> 
 def _tell(answer: Mapping[str, Any]) -> None:
     gate = answer["gate"]
     figures = "  ".join(f"{n} {v:.4f}" for n, v in answer["metrics"].items() if isinstance(v, float))
-    click.echo(f"{answer['model']} {answer['version']} → {answer['alias']}")
+    where = answer["alias"] or "no alias: a later version took its place"
+    click.echo(f"{answer['model']} {answer['version']} → {where}")
     click.echo(f"  {figures}")
     click.echo(f"  gate {'passed' if gate.get('passed') else 'not passed'}: {'; '.join(gate.get('reasons', ()))}")

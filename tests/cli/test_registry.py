@@ -61,6 +61,15 @@ def test_rollback_and_promote_move_production_and_the_history_tells_who_and_why(
     assert f"production → {new} (revision 4)" in table
 
 
+def test_training_on_known_data_tells_where_its_version_is_now(two: Shop) -> None:
+    spec, data = two.write("spec.toml", SPEC), two.write("mood.csv", rows(0, 120))
+    assert two.call("train", spec, "--data", data, "--json").json["alias"] == "previous"
+    two.train(SPEC, two.write("third.csv", rows(0, 250)))
+    found = two.call("train", spec, "--data", data, "--json").json
+    assert (found["version"], found["alias"]) == (versions(two)[-1], None)
+    assert "a later version took its place" in two.call("train", spec, "--data", data).out
+
+
 def test_history_at_a_time_tells_where_the_aliases_pointed_then(two: Shop) -> None:
     new, old = versions(two)
     before = two.call("models", "history", "mood", "--json").json["entries"][0]["ts"]
