@@ -239,8 +239,23 @@ def view(registry: Registry, job: str, *, now: float) -> JobView:
     for entry in listed(registry, model):
         inbox = parse_key(entry.key)
         if inbox and source_id(entry.key, entry.token).startswith(start):
-            return JobView(job, model, inbox.kind, entry.key, "queued", 0, None, None, "", (), entry.modified)
+            return _queued(inbox, entry, job)
     raise NotFound("no such job")
+
+
+def views(registry: Registry, model: str, *, now: float) -> Iterator[JobView]:
+    """Yield all jobs of a model: those that the log knows, then what waits in the inbox."""
+    state = registry.state(model)
+    for src in state.sources:
+        yield _view(registry, state, src, now)
+    for entry in listed(registry, model):
+        inbox, src = parse_key(entry.key), source_id(entry.key, entry.token)
+        if inbox and src not in state.sources:
+            yield _queued(inbox, entry, job_id(model, src))
+
+
+def _queued(inbox: Inbox, entry: Entry, job: str) -> JobView:
+    return JobView(job, inbox.model, inbox.kind, entry.key, "queued", 0, None, None, "", (), entry.modified)
 
 
 def _view(registry: Registry, state: State, src: str, now: float) -> JobView:

@@ -9,7 +9,7 @@ from typing import NamedTuple, NoReturn, cast
 
 import click
 
-from core.errors import CoreError, Problem
+from core.errors import CoreError, IntegrityError, Problem
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 # the caller can mend these: exit code 2; all others are failures of what stands behind the command
@@ -103,6 +103,8 @@ def _fail(error: BaseException) -> int:
         message, code = error.format_message(), error.exit_code
     elif isinstance(error, CoreError):
         message, code = one_line(error), REFUSED if error.code in _INPUT_CODES else FAILED
+        if isinstance(error, IntegrityError) and "model" in error.fields:
+            message = f"{error.fields['model']}: {message}"
     elif isinstance(error, BrokenPipeError):
         sys.stdout = None  # whoever read it is gone: nothing left to flush
         return code

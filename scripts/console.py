@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from core.versions import Loaded
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 DASH = "-"
 
@@ -81,6 +82,22 @@ def bare_spec(name: str, task: str, schema: Schema, label: str | None) -> ModelS
     columns = tuple(column._replace(values=()) for column in schema.columns)
     estimator = EstimatorSpec("onnx", "imported")
     return ModelSpec(name, task, label or "label", columns, estimator, data=DataSpec(extra="ignore"))
+
+
+@contextmanager
+def each_sound(models: Sequence[str], look: Callable[[str], T]) -> Iterator[list[T]]:
+    """Yield what `look` tells of each model whose log is sound; at the end IntegrityError names the others."""
+    from core.errors import IntegrityError
+
+    found, broken = [], []
+    for model in models:
+        try:
+            found.append(look(model))
+        except IntegrityError:
+            broken.append(model)
+    yield found
+    if broken:
+        raise IntegrityError(f"the log of {', '.join(broken)} is broken; polysky models verify MODEL tells where")
 
 
 def person() -> str:

@@ -6,17 +6,18 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import click
 
 from core.errors import Exists, TooLarge
-from core.jobs import JobView, job_id, listed, parse_key, source_id, view
+from core.jobs import JobView, job_id, listed, parse_key, source_id, view, views
 from core.keys import check_name
 from core.registry import Registry
 from scripts.console import (
+    each_sound,
     find_registry,
     find_store,
     json_option,
@@ -70,24 +71,22 @@ def jobs_command() -> None:
 def show_all(*, model: str | None, limit: int, store: str | None, as_json: bool) -> None:
     """List the jobs of a model, or of all, newest first."""
     registry = find_registry(find_store(store))
-    names = [check_name(model, "model")] if model else registry.models()
-    found = sorted(_views(registry, names, model), key=lambda job: -job.updated)[:limit]
-    if as_json:
-        print_json([_dict(job) for job in found])
-        return
-    rows = [(job.job_id, job.status, job.version or "", _time(job.updated), job.key, _why(job)) for job in found]
-    print_table(("job", "status", "version", "updated", "from", "why"), rows)
+    names, now = [check_name(model, "model")] if model else _models(registry), time.time()
+    with each_sound(names, lambda name: list(views(registry, name, now=now))) as found:
+        jobs = sorted(chain.from_iterable(found), key=lambda job: -job.updated)[:limit]
+        if as_json:
+            print_json([_dict(job) for job in jobs])
+            return
+        rows = [
+            (job.job_id, job.status, job.version or "", _time(job.updated), job.key, _why(job)) for job in jobs
+        ]
+        print_table(("job", "status", "version", "updated", "from", "why"), rows)
 
 
-def _views(registry: Registry, names: list[str], model: str | None) -> Iterator[JobView]:
-    now = time.time()
-    ids = {job_id(name, src) for name in names for src in registry.state(name).sources}
-    for entry in listed(registry, model):
-        inbox = parse_key(entry.key)
-        if inbox is not None:
-            ids.add(job_id(inbox.model, source_id(entry.key, entry.token)))
-    for job in sorted(ids):
-        yield view(registry, job, now=now)
+def _models(registry: Registry) -> list[str]:
+    """Return the models that have jobs, known ones and those that an upload names."""
+    waiting = (parse_key(entry.key) for entry in listed(registry))
+    return sorted({*registry.models(), *(inbox.model for inbox in waiting if inbox)})
 
 
 @jobs_command.command("show")

@@ -12,7 +12,15 @@ import click
 from core.errors import ConfigError, IntegrityError
 from core.registry import Registry, VersionView
 from core.state import PRODUCTION, Alias
-from scripts.console import find_registry, find_store, json_option, print_json, print_table, store_option
+from scripts.console import (
+    each_sound,
+    find_registry,
+    find_store,
+    json_option,
+    print_json,
+    print_table,
+    store_option,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 HEADLINE = ("accuracy", "macro_f1", "r2", "rmse")
@@ -33,13 +41,16 @@ def models_command() -> None:
 def show_all(store: str | None, as_json: bool) -> None:
     """List the models of the store."""
     registry = find_registry(find_store(store))
-    found = [_summary(registry, name) for name in registry.models()]
-    if as_json:
-        print_json(found)
-        return
-    headings = ("model", "production", "metrics", "versions", "since")
-    rows = [(m["model"], m["production"], _headline(m["metrics"]), m["versions"], m["since"]) for m in found]
-    print_table(headings, rows)
+    with each_sound(registry.models(), lambda name: _summary(registry, name)) as found:
+        if as_json:
+            print_json(found)
+            return
+        headings = ("model", "production", "metrics", "versions", "since")
+        rows = [
+            (m["model"], m["production"] or "", _headline(m["metrics"]), m["versions"], m["since"] or "")
+            for m in found
+        ]
+        print_table(headings, rows)
 
 
 def _summary(registry: Registry, name: str) -> dict[str, Any]:

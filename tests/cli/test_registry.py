@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from core.auth import Verifier
+from core.local_store import LocalStore
 from core.reader import open_reader
+from core.store import Entry
 from handlers_onprem.watch import sole_worker
 from tests.cli.shop import Shop
 from tests.mood import SPEC, rows
@@ -96,6 +99,33 @@ def test_verify_tells_a_sound_log_from_a_broken_one(two: Shop) -> None:
     entry = two.store / "reg" / "mood" / "log" / "000000000001.json"
     entry.write_bytes(entry.read_bytes().replace(b"publish", b"publisH"))
     assert "broken at entry" in two.refused("models", "verify", "mood", code=1)
+
+
+def test_a_broken_log_is_named_and_hides_no_other_model(mood: Shop) -> None:
+    mood.train(SPEC.replace('"mood"', '"other"'), mood.write("other.csv", rows(0, 120)))
+    entry = mood.store / "reg" / "mood" / "log" / "000000000001.json"
+    entry.write_bytes(entry.read_bytes().replace(b"publish", b"publisH"))
+    for command in ("models", "jobs"):
+        done = mood.run(command, "list", "--json", "--store", str(mood.store))
+        assert (done.code, {item["model"] for item in done.json}) == (1, {"other"})
+        assert "the log of mood is broken" in done.err
+    assert mood.refused("models", "show", "mood", code=1).startswith("polysky: mood: the log is broken")
+
+
+def test_waiting_files_are_listed_once_however_many_there_are(mood: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(5):
+        mood.call("upload", "mood", mood.write(f"{index}.csv", rows(index, 3)))
+    looks: list[str] = []
+    walk = LocalStore.list
+
+    def counted(store: LocalStore, prefix: str) -> Iterator[Entry]:
+        looks.append(prefix)
+        return walk(store, prefix)
+
+    monkeypatch.setattr(LocalStore, "list", counted)
+    jobs = mood.call("jobs", "list", "mood", "--json").json
+    assert sorted(job["status"] for job in jobs) == ["queued"] * 5 + ["succeeded"]
+    assert looks.count("uploads/mood/") == 1
 
 
 def test_verify_mends_an_alias_document_that_lags(two: Shop) -> None:
