@@ -314,6 +314,50 @@ def test_swaps_that_never_go_through_end_the_race_after_a_while(store: MemorySto
     assert not any(finding.ignores for finding in findings.values())
 
 
+class Unheard(MemoryStore):
+    """Loses every create, and the answer to it."""
+
+    def put_if_absent(self, key: str, data: bytes) -> str:
+        raise Transient("the store failed for now")
+
+
+def test_creates_that_never_arrive_are_a_failure_and_no_lie() -> None:
+    findings = look(Unheard())
+    assert findings["create in a race"].detail == "the store failed all creators for now"
+    assert not any(finding.ignores for finding in findings.values())
+
+
+class Dying(MemoryStore):
+    """Is gone after its 45th write."""
+
+    def _write(self, key: str, data: bytes) -> str:
+        self._live()
+        return super()._write(key, data)
+
+    def _find(self, key: str, token: str | None) -> tuple[bytes, Entry]:
+        self._live()
+        return super()._find(key, token)
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        self._live()
+        return super().list(prefix)
+
+    def delete(self, key: str) -> None:
+        self._live()
+        super().delete(key)
+
+    def _live(self) -> None:
+        if self._generation >= 45:
+            raise Transient("the store failed for now")
+
+
+def test_a_store_that_dies_meanwhile_is_called_neither_a_liar_nor_clean() -> None:
+    findings = look(Dying())
+    assert not any(finding.ignores for finding in findings.values())
+    assert {"create in a race", "swap in a race", "odd keys", "clean up"} <= failed(findings)
+    assert findings["create once"].ok
+
+
 class Undeletable(MemoryStore):
     def delete(self, key: str) -> None:
         raise Denied("the store refused")
