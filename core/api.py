@@ -8,10 +8,12 @@ from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.auth import PERMISSIONS, Principal
 from core.errors import MalformedBody, NotFound
+from core.inference import PRODUCTION
 from core.keys import is_name
 from core.telemetry import MAX_WAITING
 from core.web import PUBLIC, Endpoint, Request, Response, Router, content
@@ -132,13 +134,27 @@ def illegal_param(params: Mapping[str, str]) -> str:
 
 
 def only_model(services: Services, principal: Principal) -> str:
-    """Return the name of the one model there is (in the caller's scope). Raises MalformedBody, NotFound."""
+    """Return the one model there is in the caller's scope, or the one of several that serves.
+
+    A file under a misspelt name makes a log without any version: that must not stop who names no model.
+    Raises MalformedBody, NotFound.
+    """
     found = [name for name in services.names() if principal.sees(name)]
     if not found:
         raise NotFound("there is no model yet")
     if len(found) > 1:
+        found = list(islice((name for name in found if _serves(services, name)), 2)) or found
+    if len(found) > 1:
         raise MalformedBody("there are several models: name one in the path, or as `model` in the body")
     return found[0]
+
+
+def _serves(services: Services, name: str) -> bool:
+    try:
+        services.predictor.target(name, PRODUCTION)
+    except NotFound:
+        return False
+    return True
 
 
 _PREDICT = ("predict", "http", "serving.predict", "PredictRequest", "PredictResponse")

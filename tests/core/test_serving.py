@@ -96,6 +96,13 @@ def test_the_model_is_named_by_path_body_or_being_the_only_one(house: House) -> 
     assert house.send("POST", "/predict", {"text": TEXT, "model": "prices"}, token=scoped).status == 403
 
 
+def test_a_log_without_a_serving_version_does_not_make_the_only_model_ambiguous(house: House) -> None:
+    house.publish("suport", alias=None)
+    house.clock.now += 5.0
+    response = house.send("POST", "/predict", {"text": TEXT}, token=house.token())
+    assert (response.status, header(response, "x-model-name")) == (200, "support")
+
+
 def test_without_any_model_there_is_nothing_to_predict_with() -> None:
     house = House()
     response = house.send("POST", "/predict", {"text": TEXT}, token=house.token())
