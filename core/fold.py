@@ -214,8 +214,8 @@ def _check_gate(state: State, entry: Mapping[str, Any]) -> None:
 
 
 def _gated(entry: Mapping[str, Any]) -> Any:
-    splits = entry.get("splits", ())
-    only = splits[0]["version"] if len(splits) == 1 else None
+    splits = entry.get("splits") if entry.get("op") == "alias" else None  # of an alias entry they were checked
+    only = splits[0]["version"] if splits and len(splits) == 1 else None
     named = entry["gate"].get("version") or entry.get("version") or only
     return named if isinstance(named, str) else None
 

@@ -13,7 +13,7 @@ pin() {
 }
 
 pin requirements.in requirements.txt
-for part in onprem image onnx train aws aws-runtime gcp gcp-runtime azure azure-runtime naive; do
+for part in onprem image onnx signing train aws aws-runtime gcp gcp-runtime azure azure-runtime naive; do
     pin "infra/requirements/$part.in" "infra/requirements/$part.txt" --generate-hashes --constraint requirements.txt
 done
 # the Swagger UI files come with a template for jinja2, which nothing here reads

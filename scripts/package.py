@@ -21,7 +21,11 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "infra" / "requirements"
 CACHE = ROOT / "build" / "requirements"
 MARKER = "polysky-package.json"
-EXTRAS = {"image": "prediction on pictures", "onnx": "prediction by models that run on onnxruntime"}
+EXTRAS = {
+    "image": "prediction on pictures",
+    "onnx": "prediction by models that run on onnxruntime",
+    "signing": "checking the signatures of artifacts",
+}
 
 # found by name at run time, so that no import statement leads to them
 _KINDS = ("core/dialects/*.py", "core/estimators/*.py", "core/features/*.py")
