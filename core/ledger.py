@@ -94,6 +94,7 @@ class Ledger:
         self._state = State(model)
         self._shown = self._state.snapshot()
         self._started = False
+        self._marked = False
 
     def refresh(self) -> State:
         """Return the state after the last entry in the store. Raises Transient, Denied, IntegrityError."""
@@ -117,6 +118,8 @@ class Ledger:
                 if n is not None:
                     return self.entry(n)
                 body = self._draft(make_entry(self._state), op_id)
+                if not self._marked:
+                    self._mark()
                 if self._commit(body, op_id):
                     return parse_entry(body)
                 self._backoff.pause(race)
@@ -169,8 +172,6 @@ class Ledger:
         entry = {**default, **made, "op_id": op_id, "n": state.head + 1, "prev": state.hash}
         body = self._encoded(entry)
         check(state, parse_entry(body))
-        if entry["n"] == 0:
-            self._mark()
         if entry["n"] % CHECKPOINT_EVERY or not entry["n"]:
             return body
         return self._encoded({**entry, "ckpt": self._save()})
@@ -216,9 +217,17 @@ class Ledger:
         return False
 
     def _mark(self) -> None:
-        """List the model before its first entry, so that every ledger is listed."""
-        with suppress(Exists):
-            self._backoff.call(lambda: self._store.put_if_absent(model_key(self._model), b"{}"))
+        """List the model before its first entry, and have the store refuse to do so again, once a process.
+
+        A store that creates what is there would lose entries. Raises Transient, Denied.
+        """
+        for _ in range(2):
+            try:
+                self._backoff.call(lambda: self._store.put_if_absent(model_key(self._model), b"{}"))
+            except Exists:
+                self._marked = True
+                return
+        raise Denied("the store does not honour conditional writes: see `polysky doctor`")
 
     def _save(self) -> str:
         """Write a checkpoint of the state, as far as the store lets us; return its sha256 for the next entry."""

@@ -151,7 +151,7 @@ def parse_document(data: bytes, key: str) -> Document:
 
 
 def is_whole(data: bytes, raw: Mapping[str, Any], key: str) -> bool:
-    """Return whether `data` was written so (it says `raw`) and for this key; those of 0.1 do not tell, and pass."""
+    """Return whether `data`, which says `raw`, was written so for this key; those of 0.1 do not tell, and pass."""
     fields = raw.keys()
     if fields == _FIELDS:
         return True

@@ -306,3 +306,33 @@ def test_tries_of_one_backoff_within_another_do_not_multiply() -> None:
     with pytest.raises(Transient):
         backoff.call(lambda: backoff.call(fail))
     assert len(calls) == 5
+
+
+def test_a_store_that_creates_what_is_there_gets_no_entry() -> None:
+    class Lying(MemoryStore):
+        def put_if_absent(self, key: str, data: bytes) -> str:
+            return self.put(key, data)
+
+    store = Lying()
+    for _ in range(2):
+        with pytest.raises(Denied, match="conditional writes"):
+            add(open_ledger(store), claim("a"))
+    assert log_of(store) == []
+
+
+def test_a_store_is_asked_once_a_process_whether_it_honours_conditions() -> None:
+    store = MemoryStore()
+    asked: list[str] = []
+
+    class Counting(MemoryStore):
+        def put_if_absent(self, key: str, data: bytes) -> str:
+            asked.append(key)
+            return store.put_if_absent(key, data)
+
+        get, list = store.get, store.list
+
+    ledger = open_ledger(Counting())
+    add(ledger, claim("a"), publish("a"))
+    assert asked.count(model_key(MODEL)) == 2
+    add(open_ledger(Counting()), claim("b"))
+    assert asked.count(model_key(MODEL)) == 3
