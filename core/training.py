@@ -211,7 +211,19 @@ def _guarded() -> Iterator[None]:
     except (CoreError, MemoryError, OSError):
         raise
     except Exception as error:  # any failure of a library's fit is one outcome
-        raise FitFailed(f"training raised {type(error).__name__}", reason="fit") from error
+        raise FitFailed(_cause(error), reason="fit") from error
+
+
+def _cause(error: Exception) -> str:
+    """Return what a fit failed of: the library's words where they tell a rule of a parameter, never a value."""
+    kind, text = type(error).__name__, str(error)
+    if kind == "InvalidParameterError":
+        return f"estimator.params: {text.rpartition(' Got ')[0][:300]}"
+    if text.startswith("Negative values in data passed to"):
+        return (
+            'estimator.algorithm takes no negative values: set scale = "minmax" for the columns, or choose another'
+        )
+    return f"training raised {kind}"
 
 
 @contextmanager

@@ -167,11 +167,21 @@ def test_an_estimator_that_does_not_converge_is_kept_with_a_warning() -> None:
     assert (note["stage"], note["kind"]) == ("fit", "ConvergenceWarning")
 
 
-def test_a_fit_that_raises_is_reported_without_its_values() -> None:
-    with pytest.raises(FitFailed) as failure:
+def test_a_bad_parameter_is_named_with_its_rule_and_without_its_value() -> None:
+    with pytest.raises(
+        FitFailed, match=r"'C' parameter of LogisticRegression must be a float in the range"
+    ) as failure:
         train(text_spec(estimator={**SEARCHED, "params": {"C": -31337.0}}), messages(60))
     assert failure.value.fields["reason"] == "fit"
     assert "31337" not in str(failure.value)
+
+
+def test_values_below_zero_are_told_for_an_estimator_that_takes_none() -> None:
+    estimator = {"kind": "naive_bayes", "algorithm": "multinomial"}
+    spec = text_spec(columns={"size": {"kind": "number"}}, estimator=estimator)
+    rows = toys.Rows(Batch(20, {"size": [float(n) for n in range(20)]}), ["low"] * 10 + ["high"] * 10)
+    with pytest.raises(FitFailed, match="takes no negative values"):
+        train(spec, rows)
 
 
 def test_a_parameter_that_the_estimator_does_not_have_is_a_config_error() -> None:
