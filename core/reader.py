@@ -13,6 +13,7 @@ from core.keys import is_key
 
 CLOUD_SCHEMES = ("s3", "gs", "az")
 CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")  # Debian, Red Hat
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")  # what the services say, each its own way
 _CONNECT_TIMEOUT = "2s"
 _READ_TIMEOUT = "10s"
 _RETRIES = 2
@@ -210,6 +211,8 @@ def _prefer_one_bundle() -> None:
 
 def _meaning(error: Exception, kinds: Any) -> StoreError:
     """Return what an obstore error means; a path it cannot parse names no object."""
+    if any(code in str(error) for code in _NO_BUCKET):
+        return Denied("the store's bucket does not exist")
     if isinstance(error, FileNotFoundError | ValueError | kinds.NotFoundError | kinds.InvalidPathError):
         return Missing("no object at this key")
     if isinstance(error, PermissionError | kinds.PermissionDeniedError | kinds.UnauthenticatedError):
