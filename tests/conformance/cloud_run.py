@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import functions_framework
-from gunicorn.config import Config  # type: ignore[import-untyped]
-from gunicorn.http import RequestParser, wsgi  # type: ignore[import-untyped]
+from gunicorn.config import Config
+from gunicorn.http import RequestParser, wsgi
 
 from tests.conformance.entry_point import App, EntryPoint
 from tests.conformance.exchange import Answer, Wire
