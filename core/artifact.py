@@ -154,6 +154,11 @@ def _fitting(model: Model) -> Model:
         raise ValueError("width")
     if model.scorer.n_out != (1 if model.task == "regression" else len(model.classes)):
         raise ValueError("n_out")
+    facts = model.manifest["facts"]
+    if not (isinstance(facts, dict) and isinstance(facts.get("metrics", {}), dict)):
+        raise ValueError("facts")
+    if not all(isinstance(text, str) for text in (model.name, *model.classes)):
+        raise ValueError("names")
     return model
 
 

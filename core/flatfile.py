@@ -33,6 +33,7 @@ PAGE = 1 << PAGE_BITS
 ALIGN = 64
 MAX_HEADER = 16 << 20
 MAX_DATA = 1 << 30
+MAX_NESTS = 1 << 20  # lists and objects in one JSON text: each takes dozens of times the bytes that name it
 _FIXED = struct.Struct("<8sII")
 # dtype name → struct code; nothing else may stand in a file
 DTYPES = {"f8": "d", "f4": "f", "i8": "q", "i4": "i", "u4": "I", "u2": "H", "u1": "B", "i2": "h", "i1": "b"}
@@ -226,11 +227,18 @@ def _frame(view: memoryview) -> tuple[memoryview, memoryview, int]:
     return view[_FIXED.size : stop], view[stop:end], data
 
 
-def _parse(header: memoryview) -> dict[str, Any]:
+def decode(text: bytes) -> Any:
+    """Return the value of a JSON text that stands in a file. Raises IntegrityError."""
+    if len(text) > MAX_NESTS and text.count(b"[") + text.count(b"{") > MAX_NESTS:
+        raise IntegrityError("artifact holds JSON of absurd size")
     try:
-        parsed = json.loads(bytes(header))
+        return json.loads(text)
     except (ValueError, RecursionError):
-        raise IntegrityError("artifact header is not JSON") from None
+        raise IntegrityError("artifact holds text that is not JSON") from None
+
+
+def _parse(header: memoryview) -> dict[str, Any]:
+    parsed = decode(bytes(header))
     if not isinstance(parsed, dict) or not isinstance(parsed.get("sections"), dict):
         raise IntegrityError("artifact header has no sections")
     return parsed

@@ -7,6 +7,7 @@ file, and never on behalf of a request or an event.
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import struct
 import warnings
@@ -228,7 +229,8 @@ def open_graph(
         raise ConfigError("task must be classification or regression")
     try:
         with open(path, "rb") as file:
-            data = file.read(graphs.MAX_GRAPH_BYTES + 1)
+            # no more than there is: read(n) takes memory for n bytes first
+            data = file.read(min(os.fstat(file.fileno()).st_size, graphs.MAX_GRAPH_BYTES) + 1)
     except OSError as error:
         raise ConfigError(f"the file cannot be read: {error.strerror or type(error).__name__}") from error
     graph = graphs.adopt(data, task, n_classes=len(classes), form=form)

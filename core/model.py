@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import struct
@@ -10,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.errors import IntegrityError, InvalidInput
+from core.flatfile import decode
 from core.kinds import Block, Pairs, Scorer
 from core.schema import Batch, Schema
 
@@ -22,6 +22,7 @@ MISSHAPEN = (
     *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
     *(re.error, struct.error),
 )
+MAX_GOLDEN_BYTES = 64 << 20
 GOLDEN_TOLERANCE = 1e-6  # between machines: summation order, libm and BLAS differ, a wrong model by far more
 
 
@@ -100,6 +101,11 @@ class Model:
         labels = [self.classes[row.index(max(row))] for row in outputs]
         return Predictions(labels, outputs, None)
 
+    def _golden(self) -> bytes:
+        if self.file.section("golden").size > MAX_GOLDEN_BYTES:
+            raise IntegrityError("golden replay: more inputs than an export ever keeps")
+        return bytes(self.file.raw("golden"))
+
     def replay(self) -> None:
         """Predict the golden inputs and compare with the outputs recorded at export.
 
@@ -107,7 +113,7 @@ class Model:
         was proved.
         """
         try:
-            golden = json.loads(bytes(self.file.raw("golden")))
+            golden = decode(self._golden())
             found = self.predict(self.schema.batch(golden["rows"])).outputs()
             _compare(golden["outputs"], found)
         except MISSHAPEN as error:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from io import BufferedReader
+from tokenize import TokenError
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -23,6 +25,7 @@ CLASS_NAMES = "class_names"
 _NOISE = frozenset({"x", "train", "test", "val", "valid", "balanced"})  # words of a file name that name no column
 _KINDS = "biufUS"
 MAGIC = b"\x93NUMPY"
+MAX_HEADER_BYTES = 10_000  # numpy's own limit
 
 
 class Member(NamedTuple):
@@ -56,9 +59,12 @@ def read_array(member: Member, limits: Limits) -> NDArray[Any]:
 def _header(member: Member) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         version = npy.read_magic(member.stream)
-        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+        read, digits = {(1, 0): (npy.read_array_header_1_0, 2), (2, 0): (npy.read_array_header_2_0, 4)}[version]
+        # numpy takes memory for the length that is named before it looks at it
+        if int.from_bytes(cast(BufferedReader, member.stream).peek(digits)[:digits], "little") > MAX_HEADER_BYTES:
+            raise ValueError("header")
         return read(member.stream)
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError, TokenError) as error:
         raise DataRejected("truncated", f"{member.name} has no whole .npy header") from error
 
 
