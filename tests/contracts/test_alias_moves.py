@@ -130,7 +130,7 @@ def _check_documents(store: ObjectStore, rev: int) -> None:
 
 
 class AnyCreate(MemoryStore):
-    """Creates what exists, like a bucket that takes conditions and heeds none, but for the one write that would tell."""
+    """Creates what exists, like a bucket that heeds no condition, but for the one write that would tell."""
 
     def put_if_absent(self, key: str, data: bytes) -> str:
         if key == model_key(MODEL):
