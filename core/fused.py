@@ -17,6 +17,7 @@ from core.kinds import RowReader
 from core.terms import Analyzer
 
 MEMO_BYTES = 16 << 20  # kept in memory by one model at the most
+SHORT = 256  # words of a text that are searched for repeats one by one
 Row = tuple[float, ...]
 
 
@@ -147,14 +148,30 @@ def _repeated_terms(words: Sequence[str]) -> dict[str, int]:
     seen: set[str] = set()
     add = seen.add
     counts: dict[str, int] = {}
-    firsts: list[str] = []  # of two neighbours that both stood before
+    firsts: list[int] = []  # of two neighbours that both stood before
     before = -1
     for index in [index for index, word in enumerate(words) if word in seen or add(word)]:
         word = words[index]
-        counts[word] = counts.get(word, 1) + 1
+        counts[word] = counts[word] + 1 if word in counts else 2
         if index - before == 1:
-            firsts.append(words[before])
+            firsts.append(before)
         before = index
     if firsts:
-        counts |= repeats([f"{a} {b}" for a, b in pairwise(words) if a in firsts and b in counts])
+        counts |= _repeated_bigrams(words, firsts)
+    return counts
+
+
+def _repeated_bigrams(words: Sequence[str], firsts: Sequence[int]) -> dict[str, int]:
+    """Return the counts of bigrams that stand more than once, each later time at one of `firsts`."""
+    if len(words) > SHORT:  # linear, while the search below is quadratic at worst
+        return repeats([f"{first} {second}" for first, second in pairwise(words)])
+    counts: dict[str, int] = {}
+    for index in firsts:
+        first, second = words[index], words[index + 1]
+        at = words.index(first)
+        while at < index and words[at + 1] != second:
+            at = words.index(first, at + 1)
+        if at < index:
+            bigram = f"{first} {second}"
+            counts[bigram] = counts.get(bigram, 1) + 1
     return counts

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import struct
+from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -106,6 +109,16 @@ def test_the_memo_of_indices_stays_within_its_limit(monkeypatch: pytest.MonkeyPa
         x = block.matrix(text_batch([" ".join(f"w{i}" for i in range(start, start + 10)) + " card"]))
         assert len(x.indices) == 1
     assert len(block._known) <= 10 + 11
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 9, 60, fused.SHORT + 44])
+@pytest.mark.parametrize("distinct", [1, 2, 8, 40])
+def test_repeated_words_and_pairs_are_counted(length: int, distinct: int) -> None:
+    draw = random.Random(length * distinct)
+    for _ in range(50):
+        words = [f"w{draw.randrange(distinct)}" for _ in range(length)]
+        counts = Counter([*words, *map(" ".join, pairwise(words))])
+        assert fused._repeated_terms(words) == {term: n for term, n in counts.items() if n > 1}
 
 
 def test_names_are_the_terms() -> None:
