@@ -14,27 +14,30 @@ class Baton:
         self._rng = rng
         self._alive = set(actors)
         self._ready: set[int] = set()
-        self._turn: int | None = None
-        self._changed = threading.Condition()
+        self._running = False
+        self._lock = threading.Lock()
+        self._turns = {actor: threading.Semaphore(0) for actor in self._alive}
 
     def step(self, me: int) -> None:
         """Wait until it is this actor's turn."""
-        with self._changed:
+        with self._lock:
+            self._running = False
             self._ready.add(me)
             self._pass_on()
-            self._changed.wait_for(lambda: self._turn == me)
-            self._ready.discard(me)
-            self._turn = None
+        self._turns[me].acquire()
 
     def leave(self, me: int) -> None:
         """Take the actor out of the game."""
-        with self._changed:
+        with self._lock:
+            self._running = False
             self._alive.discard(me)
             self._ready.discard(me)
             self._pass_on()
 
     def _pass_on(self) -> None:
         """Draw the next actor once everybody who is alive stands at a store call."""
-        if self._turn is None and self._ready and self._ready == self._alive:
-            self._turn = self._rng.choice(sorted(self._ready))
-            self._changed.notify_all()
+        if not self._running and self._ready and self._ready == self._alive:
+            drawn = self._rng.choice(sorted(self._ready))
+            self._ready.discard(drawn)
+            self._running = True
+            self._turns[drawn].release()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import core.ledger
 from core import jobs
-from core.errors import CoreError
+from core.errors import CoreError, Missing
 from core.inbox import batch_of, pending
 from core.registry import Registry
+from core.state import State
 from core.store import MemoryStore, ObjectStore
 from tests.faults.auditor import Violation, audit
 from tests.faults.baton import Baton
@@ -30,6 +35,7 @@ class Setting(NamedTuple):
     actors: int = 3
     turns: int = 8
     rates: tuple[float, ...] = (0.05, 0.15, 0.4)
+    checkpoint_every: tuple[int, ...] = (2, 5, 64)
 
 
 class Actor:
@@ -42,10 +48,11 @@ class Actor:
         self.acked: list[str] = []
         self.claimed: list[tuple[str, int]] = []
         self.refused: Counter[str] = Counter()
+        self.revs: dict[str, int] = {}
 
     def play(self, turns: int) -> None:
         """Do some of everything; refusals and outages are part of the game."""
-        rest = [self.move, self.roll_back, self.retire, self.collect, self.repair, self.upload]
+        rest = [self.move, self.roll_back, self.retire, self.collect, self.repair, self.upload, self.read]
         acts = [self.work, self.work, self.work, self.upload, *rest]
         for turn in range(turns):
             try:
@@ -136,11 +143,14 @@ class Actor:
         self.acked.append(op_id)
 
     def retire(self, turn: int) -> None:
-        """Retire any version."""
-        versions = self.registry.state(MODEL).versions
-        if versions:
+        """Retire any version, mostly one that no alias points to."""
+        state = self.registry.state(MODEL)
+        held = {split.version for alias in state.aliases.values() for split in alias.splits}
+        free = sorted(state.versions.keys() - held)
+        drawn = free if free and self.rng.random() < 0.8 else sorted(state.versions)
+        if drawn:
             op_id = f"{self.registry.actor}.{turn}.retire"
-            self.registry.retire(MODEL, self.rng.choice(sorted(versions)), op_id=op_id)
+            self.registry.retire(MODEL, self.rng.choice(drawn), op_id=op_id)
             self.acked.append(op_id)
 
     def collect(self, turn: int) -> None:
@@ -150,6 +160,30 @@ class Actor:
     def repair(self, turn: int) -> None:
         """Mend the alias documents."""
         self.registry.repair_aliases(MODEL)
+
+    def read(self, turn: int) -> None:
+        """Read as the predict path does: an alias document, then the bytes that it names."""
+        store, key = self.registry.store, f"reg/{MODEL}/alias/production.json"
+        try:
+            document = json.loads(store.get(key).data)
+        except (Missing, ValueError):
+            return
+        if document["rev"] < self.revs.get(key, 0):
+            raise Violation("I8 a reader saw an alias go back")
+        self.revs[key] = document["rev"]
+        for share in document["splits"]:
+            self.load(share["version"], share["artifact_key"])
+
+    def load(self, version: str, key: str) -> None:
+        """Read the bytes of a version, which must be there unless it is retired by now."""
+        try:
+            data = self.registry.store.get(key).data
+        except Missing:
+            if self.registry.state(MODEL).versions[version].retired is None:
+                raise Violation(f"I9 a reader missed the bytes of {version}") from None
+            return
+        whole = hashlib.sha256(data).hexdigest() == key.rsplit("/", 1)[1]
+        self.refused["whole" if whole else "cut"] += 1
 
     def upload(self, turn: int) -> None:
         """Upload something again, or take it away."""
@@ -166,6 +200,22 @@ DEFAULT = Setting()
 def run(seed: int, setting: Setting = DEFAULT) -> Counter[str]:
     """Play one history and judge it, twice: after the faults and after the recovery. Raises Violation."""
     rng = random.Random(seed)
+    with checkpoints_every(rng.choice(setting.checkpoint_every)):
+        return _judged(rng, setting)
+
+
+@contextmanager
+def checkpoints_every(count: int) -> Iterator[None]:
+    """Have ledgers write a checkpoint every so many entries: short histories would never see one."""
+    usual = core.ledger.CHECKPOINT_EVERY
+    core.ledger.CHECKPOINT_EVERY = count
+    try:
+        yield
+    finally:
+        core.ledger.CHECKPOINT_EVERY = usual
+
+
+def _judged(rng: random.Random, setting: Setting) -> Counter[str]:
     store = Recorder(setting.make_store())
     for key in UPLOADS:
         store.put(key, b"first")
@@ -178,6 +228,7 @@ def run(seed: int, setting: Setting = DEFAULT) -> Counter[str]:
     audit(store, MODEL, acked=acked, claimed=claimed, documents=store.documents)
     _recover(setting, store, clock)
     facts = audit(store, MODEL, acked=acked, claimed=claimed, documents=store.documents)
+    _agrees(_registry(setting, store, clock, "newcomer").state(MODEL), facts)
     _no_orphans(store, facts)
     told: Counter[str] = sum((actor.refused for actor in actors), Counter())
     told.update(facts["outcome"].values(), crashes=crashes, acked=len(acked), retired=len(facts["retired"]))
@@ -237,9 +288,8 @@ def _play(actors: list[Actor], turns: int, baton: Baton) -> int:
 def _recover(setting: Setting, store: Recorder, clock: list[float]) -> None:
     """A clean process must be able to finish everything: I10."""
     clock[0] += 20_000.0
-    rng = random.Random(0)
-    registry = setting.make_registry(store, clock=lambda: clock[0], sleep=lambda _: None, rng=rng, actor="clean")
-    actor = Actor(registry, rng, lambda: clock[0])
+    registry = _registry(setting, store, clock, "clean")
+    actor = Actor(registry, random.Random(0), lambda: clock[0])
     for _ in range(30):
         found = pending(registry, now=clock[0], min_age_s=0.0)
         if not found:
@@ -259,6 +309,33 @@ def _recover(setting: Setting, store: Recorder, clock: list[float]) -> None:
     registry.collect_garbage(MODEL, reader_grace_s=-1e9)
     if registry.verify_log(MODEL) is not None:
         raise Violation("I2 the log does not verify")
+
+
+def _registry(setting: Setting, store: Recorder, clock: list[float], actor: str) -> Registry:
+    tools: dict[str, Any] = {"clock": lambda: clock[0], "sleep": lambda _: None, "rng": random.Random(0)}
+    return setting.make_registry(store, **tools, actor=actor)
+
+
+def _agrees(state: State, facts: dict[str, Any]) -> None:
+    """What a newcomer reads, by way of a checkpoint if there is one, must be what the judge reads."""
+    told = {
+        "claims": {src: source.attempt for src, source in state.sources.items() if source.attempt},
+        "outcome": {src: source.status for src, source in state.sources.items() if source.status != "claimed"},
+        "versions": set(state.versions),
+        "retired": {name for name, version in state.versions.items() if version.retired is not None},
+        "aliases": {name: [tuple(split) for split in alias.splits] for name, alias in state.aliases.items()},
+        "revs": {name: alias.rev for name, alias in state.aliases.items()},
+    }
+    statuses = {"publish": "published", "reject": "rejected", "park": "parked"}
+    true = {
+        **{name: facts[name] for name in ("claims", "retired", "aliases")},
+        "outcome": {src: statuses[op] for src, op in facts["outcome"].items()},
+        "versions": set(facts["versions"]),
+        "revs": {name: len(moves) for name, moves in facts["revs"].items()},
+    }
+    for name, value in true.items():
+        if told[name] != value:
+            raise Violation(f"a newcomer reads other {name} than the log tells")
 
 
 def _no_orphans(store: Recorder, facts: dict[str, Any]) -> None:

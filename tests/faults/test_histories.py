@@ -1,13 +1,10 @@
-"""Seeded crash histories (POLYSKY_FAULT_SIZE sets how many), and proof that the judge would notice bugs."""
+"""Seeded crash histories on all stores, and proof that the judge would notice bugs."""
 
 from __future__ import annotations
 
 import ast
-import os
 import random
-from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,39 +16,38 @@ from core.errors import CoreError, Exists, Transient
 from core.jobs import source_id
 from core.keys import artifact_key, artifact_prefix, log_key
 from core.ledger import Ledger, canonical, digest_of, parse_entry
-from core.local_store import LocalStore
 from core.registry import Registry
 from core.state import State
 from core.store import MemoryStore
 from tests.faults.auditor import Violation, audit
+from tests.faults.campaigns import campaign, large_campaign, scored
 from tests.faults.fault_store import Crash, FaultStore, LateWrites, Plan, Recorder
 from tests.faults.histories import MODEL, UPLOADS, Actor, Setting, run
+from tests.faults.places import EMULATORS, Fresh
+from tests.faults.sizes import size
 
-SIZE = int(os.environ.get("POLYSKY_FAULT_SIZE", "300"))
+SIZES = {"memory": size(300, 200_000), "local": size(15, 1000), **dict.fromkeys(EMULATORS, size(1, 100))}
 MUTANT_SEEDS = 400
 
 
-def campaign(seeds: Iterable[int], setting: Setting) -> Counter[str]:
-    """Return what happened in all of these histories; a failure names its seed."""
-    told: Counter[str] = Counter()
-    for seed in seeds:
-        try:
-            told += run(seed, setting)
-        except AssertionError as error:
-            raise AssertionError(f"seed {seed}: {error}") from error
-    return told
-
-
 def test_no_history_breaks_a_promise() -> None:
-    told = campaign(range(SIZE), Setting())
-    for event in ("crashes", "publish", "covered", "reject", "rollbacks", "retired", "Transient", "Conflict"):
-        assert told[event] > SIZE // 50, event
+    count = SIZES["memory"]
+    with scored("crash histories: memory", count):
+        told = large_campaign(count)
+        for event in ("crashes", "publish", "covered", "reject", "rollbacks", "retired", "Transient", "Conflict"):
+            assert told[event] > count // 50, event
 
 
-def test_no_history_on_a_folder_breaks_a_promise(tmp_path: Path) -> None:
-    for seed in range(max(10, SIZE // 20)):
-        root = str(tmp_path / str(seed))
-        campaign([seed], Setting(make_store=partial(LocalStore, root, fsync=False)))
+@pytest.mark.parametrize("fresh", ["local", *EMULATORS], indirect=True)
+def test_no_history_on_another_store_breaks_a_promise(fresh: Fresh, request: pytest.FixtureRequest) -> None:
+    name = request.node.callspec.params["fresh"]
+    with scored(f"crash histories: {name}", SIZES[name]):
+        campaign(range(SIZES[name]), Setting(make_store=fresh))
+
+
+def test_a_campaign_in_two_processes_tells_what_one_in_this_process_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.faults.campaigns.CHUNK", 10)
+    assert large_campaign(20) == campaign(range(20))
 
 
 def test_the_same_seed_gives_the_same_history() -> None:
