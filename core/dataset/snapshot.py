@@ -1,40 +1,42 @@
-"""The rows that a version was trained on, kept as Parquet: the same rows always give the same bytes.
+"""The rows that a version was trained on, kept as an .npz file: the same rows always give the same bytes.
 
-Columns `x:NAME` hold the features (number float64, NaN where missing; text and category string; image binary;
-vector a fixed-size list), `label` the labels, `key` the row digests. Images of one array are their raw bytes,
-with the shape in the file's metadata.
+`about` is JSON: format, seed, columns and the shapes of pictures. Column i lies in `i` (numbers float64, NaN where
+missing; vectors of shape (n_rows, width)), or in `i.bytes` and `i.ends`: texts in UTF-8 or pictures, one after the
+other, and where each ends. Categories are such texts, each once, and `i.codes`: which one a row has, -1 for none;
+so are `label`s, or numbers. `key` holds the row digests. Nothing in it is a Python object.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import zipfile
+import zlib
 from array import array
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from core.dataset.table import Dataset, Labels
 from core.errors import IntegrityError
 from core.schema import Batch, Column
 from core.spec import ModelSpec
 
-FORMAT = 1
-_ROW_GROUP = 65_536
-_META = b"polysky"
+FORMAT = 2
+Arrays = dict[str, NDArray[Any]]
+# what a file that is cut, damaged or something else makes the readers raise
+_DAMAGE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, MemoryError, SyntaxError, TokenError, RecursionError)
+_MISSHAPEN = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 
 
 def write_snapshot(dataset: Dataset) -> bytes:
-    """Return the Parquet bytes of a dataset."""
+    """Return the bytes of a dataset's snapshot."""
     cells = dataset.batch.columns
-    arrays: dict[str, Any] = {f"x:{c.name}": _stored(c, cells[c.name]) for c in dataset.columns}
-    if dataset.labels is not None:
-        arrays["label"] = _stored_labels(dataset.labels)
-    arrays["key"] = pa.array(dataset.keys())
-    meta = {
+    about = {
         "format": FORMAT,
         "seed": dataset.seed,
         "columns": [[c.name, c.kind, c.width] for c in dataset.columns],
@@ -42,9 +44,18 @@ def write_snapshot(dataset: Dataset) -> bytes:
             c.name: list(np.shape(cells[c.name])[1:]) for c in dataset.columns if _is_images(c, cells[c.name])
         },
     }
-    table = pa.table(arrays).replace_schema_metadata({_META: json.dumps(meta, sort_keys=True)})
+    arrays: Arrays = {
+        "about": np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8),
+        "key": dataset.keys(),
+    }
+    for place, column in enumerate(dataset.columns):
+        arrays |= _stored(str(place), column, cells[column.name])
+    if dataset.labels is not None:
+        is_text = bool(dataset.labels) and isinstance(dataset.labels[0], str)
+        labels: Any = dataset.labels
+        arrays |= _coded("label", labels) if is_text else {"label": np.asarray(labels, np.float64)}
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
+    np.savez_compressed(sink, allow_pickle=False, **arrays)
     return sink.getvalue()
 
 
@@ -52,22 +63,28 @@ def _is_images(column: Column, cells: Any) -> bool:
     return column.kind == "image" and isinstance(cells, np.ndarray)
 
 
-def _stored_labels(labels: Sequence[Any]) -> Any:
-    is_text = bool(labels) and isinstance(labels[0], str)
-    return pa.array(labels, pa.large_string() if is_text else pa.float64())
-
-
-def _stored(column: Column, cells: Any) -> Any:
+def _stored(name: str, column: Column, cells: Any) -> Arrays:
     if column.kind == "number":
-        return pa.array(np.asarray(cells, np.float64), from_pandas=False)
+        return {name: np.asarray(cells, np.float64)}
     if column.kind == "vector":
-        x = np.asarray(cells, np.float64) if not isinstance(cells, np.ndarray) else cells
-        return pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), column.width)
-    if column.kind != "image":
-        return pa.array(cells, pa.large_string())
-    if isinstance(cells, np.ndarray):
-        return pa.array([cell.tobytes() for cell in cells], pa.large_binary())
-    return pa.array([bytes(cell) for cell in cells], pa.large_binary())
+        return {name: cells if isinstance(cells, np.ndarray) else np.asarray(cells, np.float64)}
+    if column.kind == "category":
+        return _coded(name, cells)
+    if column.kind == "text":
+        return _strung(name, [cell.encode() for cell in cells])
+    return _strung(name, [cell.tobytes() if isinstance(cell, np.ndarray) else bytes(cell) for cell in cells])
+
+
+def _strung(name: str, cells: Sequence[bytes]) -> Arrays:
+    ends = np.cumsum([len(cell) for cell in cells], dtype=np.int64)
+    return {f"{name}.bytes": np.frombuffer(b"".join(cells), np.uint8), f"{name}.ends": ends}
+
+
+def _coded(name: str, cells: Sequence[str | None]) -> Arrays:
+    known: dict[str | None, int] = {None: -1}
+    codes = np.array([known.setdefault(cell, len(known) - 1) for cell in cells], np.int32)
+    texts = [text.encode() for text in known if text is not None]
+    return {**_strung(name, texts), f"{name}.codes": codes}
 
 
 def read_snapshot(data: bytes, spec: ModelSpec) -> Dataset:
@@ -76,32 +93,57 @@ def read_snapshot(data: bytes, spec: ModelSpec) -> Dataset:
     Raises IntegrityError if the bytes are damaged or hold other columns than the spec.
     """
     try:
-        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True, use_threads=False)
-        meta = json.loads((table.schema.metadata or {}).get(_META, b"{}"))
-    except (pa.ArrowException, OSError, ValueError) as error:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays: Arrays = {name: file[name] for name in file.files}
+        about = json.loads(arrays["about"].tobytes())
+        if about["format"] != FORMAT:
+            raise IntegrityError("the snapshot of the data has another format")
+        if sorted(about["columns"]) != sorted([c.name, c.kind, c.width] for c in spec.columns):
+            raise IntegrityError("the snapshot of the data has other columns than the spec")
+        return _dataset(arrays, about, spec)
+    except (*_DAMAGE, *_MISSHAPEN) as error:
         raise IntegrityError("the snapshot of the data is damaged") from error
-    if meta.get("format") != FORMAT or _form(spec.columns) != sorted(meta["columns"]):
-        raise IntegrityError("the snapshot of the data has other columns than the spec")
-    columns = {c.name: _restored(c, table[f"x:{c.name}"], meta["shapes"]) for c in spec.columns}
-    labels: Labels = table["label"].to_pylist() if "label" in table.column_names else None
-    keys = table["key"].to_numpy() if meta["seed"] == spec.split.seed else None
-    return Dataset(spec.columns, Batch(table.num_rows, columns), labels, seed=spec.split.seed, keys=keys)
 
 
-def _form(columns: Sequence[Column]) -> list[list[Any]]:
-    return sorted([c.name, c.kind, c.width] for c in columns)
+def _dataset(arrays: Arrays, about: Mapping[str, Any], spec: ModelSpec) -> Dataset:
+    places = {name: str(place) for place, (name, _, _) in enumerate(about["columns"])}
+    columns = {c.name: _restored(arrays, places[c.name], c, about["shapes"].get(c.name)) for c in spec.columns}
+    labels: Labels = None
+    if "label" in arrays:
+        labels = arrays["label"].tolist()
+    elif "label.codes" in arrays:
+        labels = [text for text in _decoded(arrays, "label") if text is not None]
+    keys = arrays["key"]
+    batch = Batch(len(keys), columns)
+    if any(len(cells) != len(keys) for cells in (*columns.values(), *([] if labels is None else [labels]))):
+        raise ValueError("lengths")
+    seed = spec.split.seed
+    return Dataset(spec.columns, batch, labels, seed=seed, keys=keys if about["seed"] == seed else None)
 
 
-def _restored(column: Column, stored: Any, shapes: Mapping[str, Sequence[int]]) -> Any:
+def _restored(arrays: Arrays, name: str, column: Column, shape: Sequence[int] | None) -> Any:
     if column.kind == "number":
-        return array("d", stored.to_numpy().tobytes())
+        return array("d", arrays[name].astype(np.float64).tobytes())
     if column.kind == "vector":
-        flat = [chunk.flatten().to_numpy() for chunk in stored.chunks]
-        return np.concatenate([*flat]).reshape(len(stored), column.width) if flat else np.zeros((0, column.width))
-    cells = stored.to_pylist()
+        return arrays[name].reshape(-1, column.width)
     if column.kind == "category":
-        known: dict[str | None, str | None] = {}
-        return [known.setdefault(cell, cell) for cell in cells]
-    if column.kind == "image" and column.name in shapes:
-        return np.frombuffer(b"".join(cells), np.uint8).reshape(len(cells), *shapes[column.name])
-    return cells
+        return _decoded(arrays, name)
+    if column.kind == "text":
+        return _texts(arrays, name)
+    if shape is not None:
+        return arrays[f"{name}.bytes"].reshape(-1, *shape)
+    return _unstrung(arrays, name)
+
+
+def _unstrung(arrays: Arrays, name: str) -> list[bytes]:
+    data, ends = arrays[f"{name}.bytes"].tobytes(), arrays[f"{name}.ends"].tolist()
+    return [data[start:stop] for start, stop in pairwise([0, *ends])]
+
+
+def _texts(arrays: Arrays, name: str) -> list[str]:
+    return [cell.decode() for cell in _unstrung(arrays, name)]
+
+
+def _decoded(arrays: Arrays, name: str) -> list[str | None]:
+    texts: list[str | None] = [*_texts(arrays, name), None]  # -1 is the last
+    return [texts[code] for code in arrays[f"{name}.codes"].tolist()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import struct
 from array import array
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.dataset import snapshot
 from core.dataset.snapshot import read_snapshot, write_snapshot
 from core.dataset.table import Dataset, concat
 from core.errors import IntegrityError
@@ -198,7 +200,35 @@ def test_a_snapshot_of_other_columns_or_damaged_bytes_is_refused() -> None:
             read_snapshot(bad, ALL)
 
 
-def test_a_parquet_file_that_is_no_snapshot_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_snapshot_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1]}), tmp_path / "other")
-    with pytest.raises(IntegrityError, match="other columns"):
-        read_snapshot((tmp_path / "other").read_bytes(), ALL)
+    np.savez(tmp_path / "other.npz", x=[1])
+    for name in ("other", "other.npz"):
+        with pytest.raises(IntegrityError, match="damaged"):
+            read_snapshot((tmp_path / name).read_bytes(), ALL)
+
+
+def test_a_snapshot_of_a_later_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "FORMAT", 99)
+    data = write_snapshot(mixed())
+    monkeypatch.undo()
+    with pytest.raises(IntegrityError, match="another format"):
+        read_snapshot(data, ALL)
+
+
+def test_a_snapshot_whose_parts_differ_in_length_is_refused() -> None:
+    data = write_snapshot(mixed())
+    with np.load(io.BytesIO(data)) as file:
+        arrays = dict(file)
+    for name in ("key", "0"):
+        sink = io.BytesIO()
+        np.savez(sink, **{**arrays, name: arrays[name][:-1]})
+        with pytest.raises(IntegrityError, match="damaged"):
+            read_snapshot(sink.getvalue(), ALL)
+
+
+def test_a_snapshot_holds_empty_texts_and_missing_categories() -> None:
+    spec = make_spec({"t": TEXT, "c": CATEGORY})
+    columns: dict[str, Any] = {"t": ["ü", ""], "c": [None, "x"]}
+    again = read_snapshot(write_snapshot(Dataset(spec.columns, Batch(2, columns), ["b", "a"])), spec)
+    assert (again.batch.columns, again.labels) == (columns, ["b", "a"])
