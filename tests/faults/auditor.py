@@ -63,6 +63,7 @@ def _chain(store: Any, model: str) -> list[dict[str, Any]]:
 
 def _replay(entries: list[dict[str, Any]]) -> dict[str, Any]:
     facts: dict[str, Any] = {
+        "keys": {},
         "claims": {},
         "outcome": {},
         "versions": {},
@@ -83,7 +84,9 @@ def _replay(entries: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _claim(facts: dict[str, Any], entry: dict[str, Any]) -> None:
-    told = {entry["src"]: entry["attempt"], **{src: pair[0] for src, pair in entry.get("covers", {}).items()}}
+    covers = entry.get("covers", {})
+    facts["keys"] |= {entry["src"]: entry["key"], **{src: pair[1] for src, pair in covers.items()}}
+    told = {entry["src"]: entry["attempt"], **{src: pair[0] for src, pair in covers.items()}}
     for src, attempt in told.items():
         _rule(src not in facts["outcome"], "I5 a finished source was claimed")
         facts["claims"][src] = facts["claims"].get(src, 0) + 1
