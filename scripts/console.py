@@ -147,20 +147,32 @@ def progress_bar() -> Iterator[Progress]:
 
 @contextmanager
 def whole_file(out: str) -> Iterator[TextIO]:
-    """Yield a text file that becomes `out` when all went well; - is stdout."""
+    """Yield a text file that becomes `out` when all went well; - is stdout. A device or a pipe is written to."""
     if out == DASH:
         yield sys.stdout
         return
-    folder = os.path.dirname(os.path.abspath(out))
-    fd, temporary = tempfile.mkstemp(dir=folder, prefix=".polysky-")
+    if os.path.exists(out) and not os.path.isfile(out):  # /dev/null must not become a file
+        with open(out, "w", encoding="utf-8", newline="") as file:
+            yield file
+        return
+    target = os.path.realpath(out)  # a link goes on pointing where it did
+    fd, temporary = _beside(target, out)
     try:
         with open(fd, "w", encoding="utf-8", newline="") as file:
             yield file
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, out)
+        os.replace(temporary, target)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+
+
+def _beside(target: str, out: str) -> tuple[int, str]:
+    """Return a new file in the target's folder. Raises OSError that names `out`."""
+    try:
+        return tempfile.mkstemp(dir=os.path.dirname(target), prefix=".polysky-")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, out) from error
 
 
 def _umask() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,33 @@ def rows_of(path: Path) -> tuple[list[str], list[list[str]]]:
     with path.open(newline="") as file:
         header, *found = csv.reader(file)
     return header, found
+
+
+def test_what_is_written_to_a_device_leaves_it_a_device(mood: Shop) -> None:
+    path, pipe = mood.write("rows.csv", "text\ncake\n"), mood.folder / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        mood.call("predict", "mood", "--file", path, "--out", str(pipe))
+        assert pipe.is_fifo()
+        assert os.read(reading, 4096).startswith(b"prediction,p_glad,p_sad\nglad,")
+    finally:
+        os.close(reading)
+
+
+def test_a_link_goes_on_pointing_to_the_file_that_is_written(mood: Shop) -> None:
+    path, link, file = mood.write("rows.csv", "text\ncake\n"), mood.folder / "link", mood.folder / "file.csv"
+    link.symlink_to(file)
+    mood.call("predict", "mood", "--file", path, "--out", str(link))
+    assert link.is_symlink()
+    assert rows_of(file)[1][0][0] == "glad"
+
+
+def test_a_folder_that_is_not_there_is_named_as_it_was_given(mood: Shop) -> None:
+    out = str(mood.folder / "nowhere" / "out.csv")
+    path = mood.write("rows.csv", "text\ncake\n")
+    line = mood.refused("predict", "mood", "--file", path, "--out", out, code=1)
+    assert line == f"polysky: No such file or directory: {out}\n"
 
 
 def test_train_prints_exactly_the_promised_json(shop: Shop) -> None:
