@@ -126,11 +126,3 @@ def count_duplicates(dataset: Dataset) -> tuple[int, int]:
     for key, label in zip(dataset.keys().tolist(), _labels(dataset), strict=True):
         conflicts += first.setdefault(key, label) != label
     return dataset.n_rows - len(first), conflicts
-
-
-def without_overlap(dataset: Dataset, holdout: Collection[int]) -> tuple[Dataset, int]:
-    """Return the rows whose keys are not in `holdout` (keys of frozen rows), and how many were removed."""
-    inside = np.isin(dataset.keys(), np.fromiter(holdout, np.uint64, len(holdout)))
-    if not inside.any():
-        return dataset, 0
-    return dataset.take(np.flatnonzero(~inside)), int(inside.sum())

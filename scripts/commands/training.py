@@ -10,8 +10,6 @@ import click
 
 from scripts.console import find_store, json_option, person, print_json, progress_bar, read_settings, store_option
 
-GATE_NOT_PASSED = "stays in staging"
-
 
 @click.command("train")
 @click.argument("spec", type=click.Path(exists=True, dir_okay=False))

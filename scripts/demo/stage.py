@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-START_TIMEOUT_S = 60.0
 WIDTH, LONGEST = 110, 500
 
 

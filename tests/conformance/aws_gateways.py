@@ -5,7 +5,7 @@ media types and payload compression of REST APIs, on function URLs, and on Lambd
 balancers. Where those are silent: events recorded on AWS and published by others. github.com/hotsock/voker pull 8:
 which of them decode the path, and how often. ministackorg/ministack pull 766: which media types HTTP APIs take for
 text. dougmoscrop/serverless-http issue 194: REST APIs inflate. Kludex/mangum issue 178: load balancers do not
-decode. anthropics/claude-ai-mcp issue 748: WWW-Authenticate is renamed.
+decode. A published bug report: WWW-Authenticate is renamed.
 
 Taken as given, since it is how the infrastructure is set up: the REST API treats */* as binary, routes are ANY /
 and ANY /{proxy+}, and neither gateway is told to answer CORS itself. Assumed, since nothing is published: bodies

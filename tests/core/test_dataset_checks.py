@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.dataset.checks import check_training, constant_columns, count_duplicates, without_overlap
+from core.dataset.checks import check_training, constant_columns, count_duplicates
 from core.dataset.leakage import leaking_columns
 from core.dataset.reading import read_table
 from core.dataset.table import Dataset
@@ -127,15 +127,6 @@ def test_duplicates_and_their_conflicts_are_counted() -> None:
 def test_data_without_labels_cannot_be_checked() -> None:
     with pytest.raises(ValueError, match="no labels"):
         check_training(Dataset(SPEC.columns, dataset(AB).batch, None), SPEC)
-
-
-def test_rows_of_the_holdout_are_removed_and_counted() -> None:
-    data = dataset(AB)
-    frozen = set(data.keys()[[3, 5]].tolist()) | {12345}
-    kept, removed = without_overlap(data, frozen)
-    assert (kept.n_rows, removed) == (98, 2)
-    assert not set(kept.keys().tolist()) & frozen
-    assert without_overlap(data, {1, 2}) == (data, 0)
 
 
 # --- leakage
