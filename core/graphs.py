@@ -15,6 +15,7 @@ import numpy as np
 
 from core.errors import ConfigError, FitFailed, IntegrityError
 from core.estimators.onnx import run, session
+from core.extras import require
 
 if TYPE_CHECKING:
     from core.kinds import Sections
@@ -87,6 +88,7 @@ def _plain_value(value: Any) -> Any:
 
 
 def _converted(fitted: Any, task: str, width: int, dtype: str) -> bytes:
+    require("skl2onnx", "onnx", "this estimator")
     from skl2onnx import to_onnx
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
     from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
@@ -151,6 +153,7 @@ def _nodes(graph: Any) -> Iterator[Any]:
 
 
 def _parsed(data: bytes) -> Any:
+    require("onnx", "onnx", "an ONNX graph")
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 

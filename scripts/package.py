@@ -22,10 +22,14 @@ REQUIREMENTS = ROOT / "infra" / "requirements"
 CACHE = ROOT / "build" / "requirements"
 MARKER = "polysky-package.json"
 EXTRAS = {
-    "image": "prediction on pictures",
-    "onnx": "prediction by models that run on onnxruntime",
-    "signing": "checking the signatures of artifacts",
+    "image": "pictures",
+    "lemma": "lemmas of words",
+    "onnx": "models that run on onnxruntime",
+    "parquet": "learning from Parquet files",
+    "signing": "signatures of artifacts",
 }
+_ALL = tuple(EXTRAS)
+_LEARNS = {"onnx": "train-onnx"}  # the set of an extra, where learning needs more than predicting
 
 # found by name at run time, so that no import statement leads to them
 _KINDS = ("core/dialects/*.py", "core/estimators/*.py", "core/features/*.py")
@@ -43,17 +47,18 @@ class Deployable(NamedTuple):
     sets: tuple[str, ...]
     limit: int  # bytes, without extras
     trains: bool = False
-    note: str = ""
+    has: tuple[str, ...] = ()  # the extras that it has always
 
 
-_IMAGE_NOTE = "over what Lambda takes as a zip file (262.1 MB): deploy it as a container image"
 DEPLOYABLES = {
     "aws-predict": Deployable("aws", ("predict",), 70 * MB),
-    "aws-train": Deployable("aws", ("train", "aws"), 10_000 * MB, True, _IMAGE_NOTE),
+    "aws-train": Deployable("aws", ("train", "aws"), _ZIP, True),
     "gcp-predict": Deployable("gcp", ("predict", "gcp-runtime"), 500 * MB),
-    "gcp-train": Deployable("gcp", ("train", "gcp-runtime", "gcp"), 10_000 * MB, True),
+    "gcp-train": Deployable("gcp", ("train", "gcp-runtime", "gcp"), 10_000 * MB, True, _ALL),
     "azure-predict": Deployable("azure", ("predict", "azure-runtime", "azure-worker"), 500 * MB),
-    "azure-train": Deployable("azure", ("train", "azure-runtime", "azure-worker", "azure"), 1_000 * MB, True),
+    "azure-train": Deployable(
+        "azure", ("train", "azure-runtime", "azure-worker", "azure"), 1_000 * MB, True, _ALL
+    ),
 }
 
 
@@ -72,7 +77,8 @@ def build(
 ) -> Path:
     """Make the package `name` (of DEPLOYABLES) in folder `out` and return it. Replaces an older package there.
 
-    `extras` are names of EXTRAS. Raises TooHeavy, InstallFailed, FileExistsError (something else is there).
+    `extras` are names of EXTRAS, beside those that the package has always.
+    Raises TooHeavy, InstallFailed, FileExistsError (something else is there).
     """
     deployable, target = DEPLOYABLES[name], Target(python, platform)
     out = _emptied(out)
@@ -119,7 +125,8 @@ def _emptied(out: Path) -> Path:
 
 
 def _extra(deployable: Deployable, extras: Iterable[str]) -> list[str]:
-    return [] if deployable.trains else sorted(extras)
+    wanted = sorted({*deployable.has, *extras})
+    return [_LEARNS.get(name, name) for name in wanted] if deployable.trains else wanted
 
 
 def modules(deployable: Deployable) -> set[str]:
@@ -196,8 +203,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     deployable = DEPLOYABLES[options.name]
     weights = archive.sizes(out, libraries_of(out, deployable.cloud))
     print(archive.table(weights, limit_of(options.name, options.extras)))
-    if deployable.note and weights.total() > _ZIP:
-        print(f"{options.name} is {deployable.note}")
     if options.zip:
         archive.write_zip(out, options.zip)
         print(f"{options.zip.stat().st_size / 1e6:.1f} MB zipped")

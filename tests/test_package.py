@@ -110,10 +110,9 @@ def test_every_module_of_ours_finds_what_it_imports(name: str) -> None:
         assert wanted - held == set(), module
 
 
-@pytest.mark.parametrize("name", TRAIN[:1])
-def test_what_trains_has_every_library_that_its_modules_name(name: str, tmp_path: Path) -> None:
-    out = build(name, tmp_path / "out")
-    held = package.modules(DEPLOYABLES[name])
+def test_what_trains_has_every_library_that_its_modules_name(tmp_path: Path) -> None:
+    out = build("gcp-train", tmp_path / "out")
+    held = package.modules(DEPLOYABLES["gcp-train"])
     sources = [source.read_text() for module in held if (source := closure.source_of(ROOT, module))]
     named = {other.split(".")[0] for source in sources for other in closure.imports(source)}
     named -= {"core", "pandas", *sys.stdlib_module_names, *(path.name for path in ROOT.glob("handlers_*"))}
@@ -121,6 +120,47 @@ def test_what_trains_has_every_library_that_its_modules_name(name: str, tmp_path
     done = alone(out, code, POLYSKY_STORE=str(tmp_path), HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert {"sklearn", "numpy", "pyarrow", "obstore"} <= named
+
+
+LACKS = """
+from core.dataset.limits import Limits
+from core.dataset.opening import open_source
+from core.dataset.problems import Problems
+from core.dataset.wide import Pictures
+from core.errors import DataRejected
+from core.features import text
+from core.graphs import adopt
+from core.schema import Batch, Column
+column = Column("t", "text", {"normalize": "lemma"})
+open("data", "wb").write(b"PAR1 and so on")
+for use in (
+    lambda: open_source("data", label="l", limits=Limits()).__enter__(),
+    lambda: Pictures("i", Problems(), None, Limits()),
+    lambda: adopt(b"", "classification"),
+    lambda: text.fit([column], Batch(1, {"t": ["a"]})),
+):
+    try:
+        use()
+    except DataRejected as error:
+        print(error.reason, error.fields["extra"], error.message)
+"""
+
+
+def test_what_a_package_lacks_is_named_with_the_extra_that_brings_it(tmp_path: Path) -> None:
+    out = build("aws-train", tmp_path / "out")
+    done = alone(out, f"import os; os.chdir({str(tmp_path)!r})\n{LACKS}")
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["not_packaged", name] for name in ("parquet", "image", "onnx", "lemma")
+    ], done.stderr
+    assert "`--with parquet`" in done.stdout
+
+
+@pytest.mark.parametrize("name", [name for name in TRAIN if name.startswith("aws")])
+def test_what_trains_on_lambda_fits_a_zip_file_also_with_pictures(name: str, tmp_path: Path) -> None:
+    for extras in ((), ("image",), ("lemma",), ("signing",)):
+        assert archive.size_of(build(name, tmp_path / "out", extras=extras)) <= 262_144_000
+    with pytest.raises(TooHeavy, match="pyarrow"):
+        build(name, tmp_path / "out", extras=["parquet", "onnx"])
 
 
 def test_every_source_has_byte_code_that_is_used_unchecked(predicting: Path) -> None:
@@ -215,7 +255,8 @@ def test_every_set_pins_what_the_tests_run_with() -> None:
         return found
 
     everything = pinned(ROOT / "requirements.txt") | pinned(REQUIREMENTS / "runtimes.txt")
-    for part in {part for deployable in DEPLOYABLES.values() for part in deployable.sets} | set(package.EXTRAS):
+    sets = {part for deployable in DEPLOYABLES.values() for part in deployable.sets}
+    for part in sets | set(package.EXTRAS) | {"train-onnx"}:
         wrong = {
             name for name, versions in pinned(REQUIREMENTS / f"{part}.txt").items() if versions - everything[name]
         }

@@ -11,17 +11,19 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import BinaryIO, cast
 
-from core.dataset import arrays, parquet
+from core.dataset import arrays
 from core.dataset.archive import IMAGE_ENDS, TABLE_ENDS, Archive, Folder, Place
 from core.dataset.delimited import open_csv
 from core.dataset.jsonl import open_jsonl
 from core.dataset.limits import Limits, buffered, too_large
 from core.dataset.source import CHUNK_ROWS, Chunk, Images, Source
 from core.errors import DataRejected, NotFound
+from core.extras import require
 
 GZIP = b"\x1f\x8b"
 ZIPS = (b"PK\x03\x04", b"PK\x05\x06")
-BINARY = (*ZIPS, GZIP, parquet.MAGIC, arrays.MAGIC)
+PARQUET = b"PAR1"
+BINARY = (*ZIPS, GZIP, PARQUET, arrays.MAGIC)
 ARRAY_END = ".npy"
 IMAGE = "image"  # the column of the images of a zip or a set of arrays
 FILE = "file"  # the column of a labels.csv that names them
@@ -64,8 +66,8 @@ class _Opener:
             raise DataRejected("truncated", "the file is empty")
         if head.startswith(ZIPS):
             return self._of_zip(Archive(stream, self._limits))
-        if head.startswith(parquet.MAGIC):
-            source = parquet.open_parquet(stream, self._limits)
+        if head.startswith(PARQUET):
+            source = _of_parquet(stream, self._limits)
         elif head.startswith(arrays.MAGIC):
             size = stream.seek(0, io.SEEK_END)
             stream.seek(0)
@@ -191,3 +193,10 @@ class _Beside:
             stream = self._stack.enter_context(open(path, "rb"))  # noqa: SIM115 - the stack is one
             places.append(Archive(stream, self._limits))
         return places
+
+
+def _of_parquet(stream: BinaryIO, limits: Limits) -> Source:
+    require("pyarrow", "parquet", "Parquet")
+    from core.dataset.parquet import open_parquet
+
+    return open_parquet(stream, limits)

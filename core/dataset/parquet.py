@@ -12,7 +12,6 @@ from core.dataset.limits import Limits, too_large
 from core.dataset.source import CHUNK_ROWS, Chunk, Run, Source
 from core.errors import DataRejected
 
-MAGIC = b"PAR1"
 _DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError)
 
 

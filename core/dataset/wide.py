@@ -14,6 +14,7 @@ from core.dataset.limits import Limits, too_large
 from core.dataset.problems import Problems, rejected
 from core.dataset.source import ABSENT, Images, Run
 from core.errors import DataRejected, Problem
+from core.extras import require
 from core.schema import Refused
 
 MAGICS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
@@ -28,6 +29,7 @@ class Pictures:
     """Collects images: PNG or JPEG bytes (as such, as base64, or named by a cell), or one uint8 array."""
 
     def __init__(self, name: str, problems: Problems, images: Images | None, limits: Limits) -> None:
+        require("PIL", "image", "learning from pictures")
         self._name = name
         self._problems = problems
         self._images = images

@@ -192,8 +192,12 @@ def fit(columns: Sequence[Column], batch: Batch) -> TextBlock:
     """Return the block fitted on one text column. Raises DataRejected if no term is left."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    from core.extras import require
+
     (column,) = columns
     options = {**DEFAULTS, **column.options}
+    if options.get("normalize") == "lemma":
+        require("simplemma", "lemma", "lemmatising")
     if options["hashing"]:
         return _fit_hashed(column, options, batch)
     block = TextBlock(column.name, options, 0)

@@ -19,6 +19,8 @@ _PATHS = (
     "swagger_ui_bundle/vendor/*/swagger-ui-standalone-*",
     "swagger_ui_bundle/vendor/*/swagger-ui.js",
 )
+# the services that our code, or a tracer, calls by boto3; it describes hundreds
+_SERVICES = {"s3", "secretsmanager", "sts", "xray"}
 # parts of numpy that it loads when they are named, which scikit-learn and scipy do and prediction does not
 _LEAN = ("numpy/f2py", "numpy/polynomial", "numpy/testing")
 # what an installer writes down; entry points stay (they are read), and so do metadata and licences
@@ -33,6 +35,9 @@ def prune(root: Path, *, lean: bool = False) -> None:
     for pattern in (*_PATHS, *_LEAN) if lean else _PATHS:
         for path in root.glob(pattern):
             _remove(path)
+    for path in root.glob("botocore/data/*/"):
+        if path.name not in _SERVICES:
+            shutil.rmtree(path)
     for path in sorted(root.rglob("*")):
         if not path.exists():  # its folder is gone
             continue
