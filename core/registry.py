@@ -282,13 +282,13 @@ class Registry:
 
     def _changed_version(self, model: str, make: Maker, op_id: str, same: Mapping[str, Any]) -> Version:
         entry = _expect(self.ledger(model).append(make, op_id), same)
-        state = self.state(model)
+        state = self.ledger(model).known()  # a store that fails now must not hide that the change is made
         self._docs.write(state, entry["version"])
         return state.versions[entry["version"]]
 
     def _moved(self, model: str, make: Maker, op_id: str, same: Mapping[str, Any]) -> Alias:
         entry = _expect(self.ledger(model).append(make, op_id), same)
-        state = self.state(model)
+        state = self.ledger(model).known()  # a store that fails now must not hide that the change is made
         for name in (entry["name"], PREVIOUS):
             if name in state.aliases:
                 self._docs.write(state, name)

@@ -10,6 +10,7 @@ from core.errors import CoreError, Transient
 from core.store import Blob, Entry, ObjectStore
 
 T = TypeVar("T")
+BURST = (4, 16)
 
 
 class Crash(BaseException):
@@ -17,11 +18,15 @@ class Crash(BaseException):
 
 
 class Plan(NamedTuple):
-    """`rate` of faulty calls; the actor dies at its call number `crash_at`, before or after the effect."""
+    """`rate` of faulty calls; the actor dies at its call number `crash_at`, before or after the effect.
+
+    `bursts` is the rate of calls at which the store goes away for a while: BURST calls in a row fail.
+    """
 
     rate: float = 0.15
     crash_at: int = 0
     crash_after: bool = False
+    bursts: float = 0.0
 
 
 class LateWrites:
@@ -92,6 +97,7 @@ class FaultStore:
         self._late = late
         self._turn = turn
         self.calls = 0
+        self._away = 0
 
     def get(self, key: str, token: str | None = None) -> Blob:
         """Read, sometimes not, sometimes only the first half."""
@@ -136,7 +142,7 @@ class FaultStore:
         dies = self.calls == self._plan.crash_at
         if dies and not self._plan.crash_after:
             raise Crash
-        drawn = self._rng.random() / self._plan.rate if self._plan.rate else 1.0
+        drawn = self._fault(write)
         if drawn < 0.4:
             raise Transient("injected: nothing happened")
         if write and drawn < 0.6:
@@ -150,3 +156,12 @@ class FaultStore:
         if write and drawn < 1.0:
             raise Transient("injected: it happened, the answer was lost")
         return done
+
+    def _fault(self, write: bool) -> float:
+        """Draw what goes wrong with a call: 0 to 1, or nothing. While the store is away no read succeeds."""
+        if self._plan.bursts and not self._away and self._rng.random() < self._plan.bursts:
+            self._away = self._rng.randrange(*BURST)
+        away, self._away = self._away > 0, max(0, self._away - 1)
+        if away:
+            return self._rng.random() if write else 0.0
+        return self._rng.random() / self._plan.rate if self._plan.rate else 1.0

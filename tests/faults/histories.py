@@ -35,6 +35,7 @@ class Setting(NamedTuple):
     actors: int = 3
     turns: int = 8
     rates: tuple[float, ...] = (0.05, 0.15, 0.4)
+    bursts: tuple[float, ...] = (0.0, 0.01, 0.03)
     checkpoint_every: tuple[int, ...] = (2, 5, 64)
 
 
@@ -245,7 +246,7 @@ def _actor(
     rng: random.Random,
     clock: list[float],
 ) -> Actor:
-    plan = Plan(rng.choice(setting.rates), rng.randrange(1, 300), rng.random() < 0.5)
+    plan = Plan(rng.choice(setting.rates), rng.randrange(1, 300), rng.random() < 0.5, rng.choice(setting.bursts))
     faulty = FaultStore(store, plan, rng=rng, late=late, turn=lambda: baton.step(me))
     skew = rng.choice([0.0, 0.0, -3600.0, 3600.0])
 
