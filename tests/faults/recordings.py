@@ -39,8 +39,8 @@ class Client:
 
     def play(self, count: int) -> None:
         """Do this many operations."""
-        acts: list[Callable[[str], object]]
-        acts = [self.move] * 6 + [self.publish] * 4 + [self.roll_back] * 2 + [self.retire]
+        acts: list[Callable[[str], object]] = []
+        acts += [self.move] * 6 + [self.publish] * 4 + [self.roll_back] * 2 + [self.retire]
         acts += [self.read] * 7 + [self.look] * 5
         for turn in range(count):
             self.rng.choice(acts)(f"{self.registry.actor}.{turn}")
@@ -98,7 +98,7 @@ class Client:
         self.note("look", (name,), call)
 
     def note(self, kind: str, args: tuple[Any, ...], call: Call) -> Answer | None:
-        """Call; while the outcome is unknown and patience lasts, call again with the same op id. Note the answer."""
+        """Call, again with the same op id while the outcome is unknown and patience lasts; note the answer."""
         start, unknown, answer = next(self.moments), False, None
         for _ in range(self.rng.randrange(1, 4)):
             try:
