@@ -8,18 +8,23 @@ from collections.abc import Callable, Iterator, Sequence
 from tests.faults.linearizability import NEVER, Op
 
 PHANTOM = "v-00000000dead"
-Lie = Callable[[Sequence[Op]], Iterator[list[Op]]]
+Edit = tuple[tuple[int, ...], tuple[Op, ...]]  # which operations are left out, and what stands there instead
+Lie = Callable[[Sequence[Op]], Iterator[Edit]]
 
 
 def spoil(history: Sequence[Op], seed: int) -> list[Op] | None:
     """Return the history with lie number `seed`, at a place drawn by lot; None if it offers no place for it."""
-    found = list(LIES[seed % len(LIES)](sorted(history, key=lambda op: op.call)))
-    return random.Random(seed).choice(found) if found else None
+    ops = sorted(history, key=lambda op: op.call)
+    found = list(LIES[seed % len(LIES)](ops))
+    if not found:
+        return None
+    out, put = random.Random(seed).choice(found)
+    return [*(op for n, op in enumerate(ops) if n not in out), *put]
 
 
-def _told(history: Sequence[Op], n: int, *answer: object) -> list[Op]:
-    """Return the history with another answer of operation `n`."""
-    return [*history[:n], history[n]._replace(answer=answer), *history[n + 1 :]]
+def _told(history: Sequence[Op], n: int, *answer: object) -> Edit:
+    """Say that operation `n` was answered otherwise."""
+    return (n,), (history[n]._replace(answer=answer),)
 
 
 def _of(history: Sequence[Op], *kinds: str) -> Iterator[tuple[int, Op]]:
@@ -38,7 +43,7 @@ def _answer(op: Op) -> tuple[object, ...]:
     return op.answer
 
 
-def a_read_of_the_past(history: Sequence[Op]) -> Iterator[list[Op]]:
+def a_read_of_the_past(history: Sequence[Op]) -> Iterator[Edit]:
     """A read says what an earlier one said, though one in between saw more versions."""
     reads = list(_of(history, "read"))
     for n, last in reads:
@@ -48,7 +53,7 @@ def a_read_of_the_past(history: Sequence[Op]) -> Iterator[list[Op]]:
                 yield _told(history, n, *_answer(old))
 
 
-def a_lost_publication(history: Sequence[Op]) -> Iterator[list[Op]]:
+def a_lost_publication(history: Sequence[Op]) -> Iterator[Edit]:
     """A read does not see a version whose publication was acknowledged before."""
     for _, made in _of(history, "publish"):
         for n, op in _of(history, "read"):
@@ -56,7 +61,7 @@ def a_lost_publication(history: Sequence[Op]) -> Iterator[list[Op]]:
                 yield _told(history, n, op.answer[0], op.answer[1] - {made.args[0]}, op.answer[2])
 
 
-def a_lost_move(history: Sequence[Op]) -> Iterator[list[Op]]:
+def a_lost_move(history: Sequence[Op]) -> Iterator[Edit]:
     """A look does not see a move that was acknowledged before."""
     for _, made in _of(history, "move", "roll back"):
         for n, op in _of(history, "look"):
@@ -64,7 +69,7 @@ def a_lost_move(history: Sequence[Op]) -> Iterator[list[Op]]:
                 yield _told(history, n, made.answer[1] - 1, PHANTOM if made.answer[1] > 1 else None)
 
 
-def one_revision_twice(history: Sequence[Op]) -> Iterator[list[Op]]:
+def one_revision_twice(history: Sequence[Op]) -> Iterator[Edit]:
     """Two moves of an alias are told the same revision."""
     moves = list(_of(history, "move", "roll back"))
     for _, first in moves:
@@ -73,34 +78,34 @@ def one_revision_twice(history: Sequence[Op]) -> Iterator[list[Op]]:
                 yield _told(history, n, "ok", _answer(first)[1], _answer(second)[2])
 
 
-def a_phantom(history: Sequence[Op]) -> Iterator[list[Op]]:
+def a_phantom(history: Sequence[Op]) -> Iterator[Edit]:
     """A read sees a version that nobody published."""
     for n, op in _of(history, "read"):
         if op.answer:
             yield _told(history, n, op.answer[0], op.answer[1] | {PHANTOM}, op.answer[2])
 
 
-def a_roll_back_to_elsewhere(history: Sequence[Op]) -> Iterator[list[Op]]:
+def a_roll_back_to_elsewhere(history: Sequence[Op]) -> Iterator[Edit]:
     """A roll-back goes to a version that never was in production."""
     for n, op in _of(history, "roll back"):
         yield _told(history, n, "ok", _answer(op)[1], PHANTOM)
 
 
-def a_false_refusal(history: Sequence[Op]) -> Iterator[list[Op]]:
+def a_false_refusal(history: Sequence[Op]) -> Iterator[Edit]:
     """A move is refused for a revision that the alias never had."""
     for n, op in enumerate(history):
         if op.kind == "move" and op.answer and op.answer[0] == "stale":
             yield _told(history, n, "stale", op.answer[1] + 1000)
 
 
-def a_move_from_elsewhere(history: Sequence[Op]) -> Iterator[list[Op]]:
+def a_move_from_elsewhere(history: Sequence[Op]) -> Iterator[Edit]:
     """A move is made although the alias was not at the expected revision."""
     for n, op in _of(history, "move"):
         name, version, _ = op.args
-        yield [*history[:n], op._replace(args=(name, version, _answer(op)[1])), *history[n + 1 :]]
+        yield (n,), (op._replace(args=(name, version, _answer(op)[1])),)
 
 
-def an_effect_without_a_cause(history: Sequence[Op]) -> Iterator[list[Op]]:
+def an_effect_without_a_cause(history: Sequence[Op]) -> Iterator[Edit]:
     """A move that was made is said to have come to nothing, though a later one builds on it."""
     if any(op.end == NEVER for op in history):
         return
@@ -108,10 +113,10 @@ def an_effect_without_a_cause(history: Sequence[Op]) -> Iterator[list[Op]]:
     for n, op in moves:
         revs = [other.answer[1] for _, other in moves if other.answer and _target(other) == _target(op)]
         if max(revs) > int(str(_answer(op)[1])):
-            yield [*history[:n], *history[n + 1 :]]
+            yield (n,), ()
 
 
-def an_effect_before_its_cause(history: Sequence[Op]) -> Iterator[list[Op]]:
+def an_effect_before_its_cause(history: Sequence[Op]) -> Iterator[Edit]:
     """A version is seen before anybody asks for its publication."""
     made = [op for op in history if op.kind == "publish"]
     for n, op in enumerate(history):
@@ -120,7 +125,7 @@ def an_effect_before_its_cause(history: Sequence[Op]) -> Iterator[list[Op]]:
             for m, read in _of(history, "read"):
                 if op.args[0] in _answer(read)[1]:  # type: ignore[operator]
                     late = op._replace(call=read.end + 1, end=NEVER - 1)
-                    yield [item for k, item in enumerate(history) if k not in (n, m)] + [read, late]
+                    yield (n, m), (read, late)
 
 
 LIES: tuple[Lie, ...] = (
