@@ -57,7 +57,7 @@ def created(event: Any, store_url: str, *, warn: Warn) -> list[Hint]:
     if not isinstance(data, dict) or not isinstance(data.get("url"), str) or len(data["url"]) > _MAX_URL:
         warn("malformed event")
         return []
-    if data.get("api") not in _WHOLE:
+    if str(data.get("api")) not in _WHOLE:
         warn("not a call that leaves a blob whole")
         return []
     container, _, prefix = store_url.partition("://")[2].rstrip("/").partition("/")

@@ -10,11 +10,13 @@ import azure.functions as func
 import pytest
 from azure.functions.eventgrid import EventGridEventInConverter
 from azure.functions.meta import Datum
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.errors import Unavailable
 from core.web import Response
 from core.worker import Event, Outcome
-from handlers_azure.events import created, deliver, from_response, to_request
+from handlers_azure.events import CREATED, created, deliver, from_response, to_request
 
 EVENTS = Path(__file__).parents[1] / "events" / "azure"
 STORE = "az://store"
@@ -101,6 +103,28 @@ def test_malformed_and_other_events_raise_nothing_and_name_no_key_outside_the_st
     assert hints or warnings
     for key, _ in hints:
         assert not key.startswith("/")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+URLS = st.sampled_from(
+    ["https://a.blob.core.windows.net/store/uploads/mood/x.csv", "store", "https://a/store/%ff"]
+)
+
+
+@given(
+    data=st.fixed_dictionaries({}, optional={"api": JSON | st.just("PutBlob"), "url": JSON | URLS, "eTag": JSON})
+    | JSON,
+    subject=JSON | st.just("/blobServices/default/containers/store/blobs/uploads/mood/x.csv"),
+    style=st.sampled_from([{"eventType": CREATED}, {"type": CREATED, "specversion": "1.0"}]),
+)
+def test_no_event_whatever_raises_or_names_a_key_outside_the_store(data: Any, subject: Any, style: Any) -> None:
+    hints, warnings = found({**style, "subject": subject, "data": data})
+    assert bool(hints) != bool(warnings)
+    assert all(isinstance(key, str) and (token is None or isinstance(token, str)) for key, token in hints)
 
 
 class Scripted:
