@@ -206,10 +206,12 @@ class Registry:
     ) -> Alias:
         """Return `production`, moved back to where `previous` points, or to version `to`.
 
-        Raises Conflict if there is nothing to roll back to, NotFound if `to` is unknown.
+        Raises Conflict if there is nothing to roll back to, NotFound if the model or `to` is unknown.
         """
 
         def make(state: State) -> dict[str, Any]:
+            if state.head < 0:
+                raise NotFound("no such model", model=model)
             if to is None and PREVIOUS not in state.aliases:
                 raise Conflict("nothing to roll back to: production has not moved yet", rule="no_previous")
             if to is not None:

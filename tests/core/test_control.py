@@ -133,6 +133,11 @@ def test_rolling_back_needs_no_body_and_goes_back_and_forth(house: House) -> Non
     )
 
 
+def test_a_model_that_is_not_there_cannot_be_rolled_back(house: House) -> None:
+    found = admin(house, "POST", "/models/nope/rollback")
+    assert (*refusal(found), body_of(found)["detail"]) == (404, "not_found", "no such model")
+
+
 def test_a_retired_version_is_refused_by_every_alias(house: House) -> None:
     three = house.publish(data=text_model(7), alias=None)
     held = admin(house, "POST", f"/models/support/versions/{TWO}/retire")
