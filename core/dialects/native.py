@@ -126,7 +126,8 @@ def _whole(form: Form, value: Any, schema: Schema, limit: int) -> Sequence[Row]:
 def _refuse_unknown(body: Mapping[str, Any]) -> None:
     for key in body:
         if key not in FORMS and key not in _EXTRAS:
-            raise MalformedBody(f"body holds the unknown key {key[:64]!a}", key=key[:64])
+            text = f"body holds the unknown key {key[:64]!a}: a row by column names goes under features"
+            raise MalformedBody(text, key=key[:64])
 
 
 def _text_of(body: Mapping[str, Any], key: str) -> str | None:

@@ -150,6 +150,12 @@ def test_two_forms_at_once_are_malformed_naming_both(one: str) -> None:
         assert other in caught.value.message
 
 
+def test_columns_beside_each_other_are_refused_telling_where_they_go() -> None:
+    with pytest.raises(MalformedBody, match="unknown key 'width': a row by column names goes under features"):
+        rows({"text": "a", "width": 3}, IRIS)
+    assert rows({"features": ROW}, IRIS) == [ROW]
+
+
 def test_a_list_of_features_does_not_go_with_a_text() -> None:
     with pytest.raises(MalformedBody, match="twice"):
         rows({"text": "a", "features": [1]}, SHOP)
