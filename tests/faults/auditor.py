@@ -100,6 +100,14 @@ def _outcome(facts: dict[str, Any], entry: dict[str, Any]) -> None:
         facts["outcome"][src] = entry["op"]
 
 
+def _note(facts: dict[str, Any], entry: dict[str, Any]) -> None:
+    for src, attempt in (
+        {entry["src"]: entry["attempt"], **entry.get("covers", {})}.items() if "src" in entry else ()
+    ):
+        _rule(src not in facts["outcome"], "I5 a finished source is worked on")
+        _rule(attempt == facts["claims"].get(src, 0), "I6 a fenced attempt gave up a lease")
+
+
 def _publish(facts: dict[str, Any], entry: dict[str, Any]) -> None:
     _outcome(facts, entry)
     _rule(entry["version"] not in facts["versions"], "I5 a version was published twice")
@@ -108,6 +116,9 @@ def _publish(facts: dict[str, Any], entry: dict[str, Any]) -> None:
 
 def _alias(facts: dict[str, Any], entry: dict[str, Any]) -> None:
     name, told = entry["name"], [(split["version"], split["weight"]) for split in entry["splits"]]
+    _rule(name != PREVIOUS, "I4 previous was moved by hand")
+    _rule(len(dict(told)) == len(told) > 0, "I4 an alias points nowhere, or twice to one version")
+    _rule(all(weight > 0 for _, weight in told), "I4 a weight is not positive")
     _rule(entry["expect_rev"] == len(facts["revs"].get(name, [])), "I7 a move was made from an old revision")
     for version, _ in told:
         _rule(version in facts["versions"] and version not in facts["retired"], "I4 an alias to nowhere")
@@ -158,6 +169,7 @@ _ACTS = {
     "claim": _claim,
     "reject": _outcome,
     "park": _outcome,
+    "note": _note,
     "publish": _publish,
     "alias": _alias,
     "retire": _retire,

@@ -21,6 +21,7 @@ from core.store import MemoryStore, ObjectStore
 from tests.faults.auditor import Violation, audit
 from tests.faults.baton import Baton
 from tests.faults.fault_store import Crash, FaultStore, LateWrites, Plan, Recorder
+from tests.faults.rogue import forge
 
 MODEL = "m"
 UPLOADS = [f"uploads/{MODEL}/{name}.csv" for name in "abc"]
@@ -37,6 +38,7 @@ class Setting(NamedTuple):
     rates: tuple[float, ...] = (0.05, 0.15, 0.4)
     bursts: tuple[float, ...] = (0.0, 0.01, 0.03)
     checkpoint_every: tuple[int, ...] = (2, 5, 64)
+    rogues: tuple[bool, ...] = (False, False, True)
 
 
 class Actor:
@@ -50,11 +52,12 @@ class Actor:
         self.claimed: list[tuple[str, int]] = []
         self.refused: Counter[str] = Counter()
         self.revs: dict[str, int] = {}
+        self.is_rogue = False
 
     def play(self, turns: int) -> None:
         """Do some of everything; refusals and outages are part of the game."""
         rest = [self.move, self.roll_back, self.retire, self.collect, self.repair, self.upload, self.read]
-        acts = [self.work, self.work, self.work, self.upload, *rest]
+        acts = [self.work, self.work, self.work, self.upload, *rest, *[self.forge] * 6 * self.is_rogue]
         for turn in range(turns):
             try:
                 self.rng.choice(acts)(turn)
@@ -186,6 +189,13 @@ class Actor:
         whole = hashlib.sha256(data).hexdigest() == key.rsplit("/", 1)[1]
         self.refused["whole" if whole else "cut"] += 1
 
+    def forge(self, turn: int) -> None:
+        """Append what no sound code appends; what the fold lets through must be legal after all."""
+        op_id, entry = f"{self.registry.actor}.{turn}.forge", forge(self.registry, MODEL, self.rng)
+        if entry is not None:
+            self.registry.append(MODEL, lambda _: entry, op_id=op_id)
+            self.acked.append(op_id)
+
     def upload(self, turn: int) -> None:
         """Upload something again, or take it away."""
         key = self.rng.choice(UPLOADS)
@@ -222,6 +232,7 @@ def _judged(rng: random.Random, setting: Setting) -> Counter[str]:
         store.put(key, b"first")
     late, baton, clock = LateWrites(rng), Baton(rng, range(setting.actors)), [1000.0]
     actors = [_actor(me, setting, store, late, baton, rng, clock) for me in range(setting.actors)]
+    actors[0].is_rogue = rng.choice(setting.rogues)
     crashes = _play(actors, setting.turns, baton)
     late.land_all()
     acked = [op_id for actor in actors for op_id in actor.acked]
@@ -230,7 +241,9 @@ def _judged(rng: random.Random, setting: Setting) -> Counter[str]:
     _recover(setting, store, clock)
     facts = audit(store, MODEL, acked=acked, claimed=claimed, documents=store.documents)
     _agrees(_registry(setting, store, clock, "newcomer").state(MODEL), facts)
-    _no_orphans(store, facts)
+    _nothing_left(store, facts)
+    if not actors[0].is_rogue:  # a rogue leaves bytes under attempts of others
+        _no_orphans(store, facts)
     told: Counter[str] = sum((actor.refused for actor in actors), Counter())
     told.update(facts["outcome"].values(), crashes=crashes, acked=len(acked), retired=len(facts["retired"]))
     told.update(rollbacks=facts["rollbacks"], covered=facts["covered"])
@@ -337,6 +350,21 @@ def _agrees(state: State, facts: dict[str, Any]) -> None:
     for name, value in true.items():
         if told[name] != value:
             raise Violation(f"a newcomer reads other {name} than the log tells")
+
+
+def _nothing_left(store: Recorder, facts: dict[str, Any]) -> None:
+    """Every upload that is there has its outcome, every version had its alias, no document names lost bytes."""
+    for entry in store.list(f"uploads/{MODEL}/"):
+        src = hashlib.sha256(f"{entry.key}\n{entry.token}".encode()).hexdigest()[:32]
+        if src not in facts["outcome"]:
+            raise Violation(f"I10 {entry.key} has no outcome")
+    moved = {version for moves in facts["revs"].values() for told in moves for version, _ in told}
+    if waiting := set(facts["versions"]) - moved - facts["retired"]:
+        raise Violation(f"I10 {waiting} never had a verdict")
+    for version in facts["retired"]:
+        for entry in store.list(f"reg/{MODEL}/alias/{version}.json"):
+            if json.loads(store.get(entry.key).data)["splits"]:
+                raise Violation(f"I8 a document still names the bytes of {version}, which is retired")
 
 
 def _no_orphans(store: Recorder, facts: dict[str, Any]) -> None:
