@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from core import flatfile
+from core import artifact, flatfile
+from core.importing import Imported
 from core.kinds import Pairs, estimator_kind, feature_kind
-from core.schema import Column
+from core.model import Model
+from core.schema import Batch, Column
 
 
 def stored(sections: Any, params: Any) -> tuple[flatfile.FlatFile, Any]:
@@ -53,3 +55,12 @@ def full(x: Any) -> Any:
 
         return densified(x)
     return x.toarray() if hasattr(x, "toarray") else np.asarray(x)
+
+
+def served(taken: Imported, rows: Batch | None = None) -> Model:
+    """Return an imported model as serving loads it, its parity proved."""
+    draft = taken.draft("m", rows=rows)
+    assert draft.facts["parity"]["max_abs_diff"] <= draft.facts["parity"]["bound"]
+    model = artifact.load(artifact.export(draft))
+    model.replay()
+    return model

@@ -46,10 +46,9 @@ from core import artifact, importing
 from core.dissection import _carried
 from core.errors import ConfigError, FitFailed
 from core.importing import Imported
-from core.model import Model
 from core.schema import Batch
 from core.transformers import Raw
-from tests.core.test_onnx import LOGITS, ONE
+from tests.core.carried import served
 
 RNG = np.random.default_rng(0)
 WORDS = "red green blue card parcel late invoice refund Reset pass-word tracking the a of".split()  # noqa: SIM905
@@ -84,14 +83,6 @@ def mixed() -> tuple[Any, Any]:
 def opened(folder: Path, model: Any, **more: Any) -> Imported:
     joblib.dump(model, folder / "m.joblib")
     return importing.open_pipeline(str(folder / "m.joblib"), trust=True, **more)
-
-
-def served(taken: Imported, rows: Batch | None = None) -> Model:
-    draft = taken.draft("m", rows=rows)
-    assert draft.facts["parity"]["max_abs_diff"] <= draft.facts["parity"]["bound"]
-    model = artifact.load(artifact.export(draft))
-    model.replay()
-    return model
 
 
 def columns(**more: Any) -> ColumnTransformer:
@@ -388,41 +379,3 @@ def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:
     fitted = make_pipeline(TfidfVectorizer(), logistic()).fit(TEXTS, TOPICS)
     one, two = (artifact.export(opened(tmp_path, fitted).draft("m")) for _ in range(2))
     assert one == two
-
-
-def test_an_onnx_file_becomes_a_model_of_a_vector_or_of_named_numbers(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(LOGITS)
-    path = str(tmp_path / "m.onnx")
-    taken = importing.open_graph(path, task="classification", classes=("low", "mid", "high"))
-    model = served(taken)
-    assert model.predict(Batch(1, {"features": [[1.0, 2.0, 0.0]]})).labels == ["low"]
-    named = importing.open_graph(path, task="classification", names=("a", "b", "c"))
-    assert named.classes == ("0", "1", "2")
-    rows = named.schema.batch([{"a": 1, "b": 2, "c": 0}])
-    assert served(named).predict(rows).labels == ["0"]
-
-
-@pytest.mark.parametrize("form", ["logits", "probabilities"])
-def test_an_onnx_file_with_one_output_tells_two_classes_apart(tmp_path: Path, form: str) -> None:
-    (tmp_path / "m.onnx").write_bytes(ONE)
-    taken = importing.open_graph(str(tmp_path / "m.onnx"), task="classification", form=form)
-    found = served(taken).predict(Batch(1, {"features": [[0.25, 0.125, 9.0]]})).outputs()[0]
-    expected = 1 / (1 + np.exp(-0.5)) if form == "logits" else 0.5
-    assert found == pytest.approx([1 - expected, expected])
-
-
-def test_an_onnx_regression_has_values(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(ONE)
-    model = served(importing.open_graph(str(tmp_path / "m.onnx"), task="regression"))
-    assert model.predict(Batch(1, {"features": [[1.0, 1.0, 5.0]]})).values == [3.0]
-
-
-def test_an_onnx_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(LOGITS)
-    path = str(tmp_path / "m.onnx")
-    with pytest.raises(ConfigError, match="task must be"):
-        importing.open_graph(path, task="clustering")
-    with pytest.raises(ConfigError, match="takes 3 columns, not 2"):
-        importing.open_graph(path, task="classification", names=("a", "b"))
-    with pytest.raises(ConfigError, match="cannot be read"):
-        importing.open_graph(str(tmp_path / "nothing"), task="regression")

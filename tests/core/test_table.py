@@ -7,6 +7,7 @@ import gzip
 import math
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -146,11 +147,27 @@ def test_a_part_of_unknown_kind_is_not_loaded() -> None:
         table.load([Column("a", "number")], {"parts": [{"kind": "magic", "column": "a"}]}, None, "")  # type: ignore[arg-type]
 
 
-def test_adult_income_equals_scikit_learn() -> None:
-    for path in real_files("adult_income"):
-        with gzip.open(path, "rt") as file:
-            rows = [row for row, _ in zip(csv.DictReader(file), range(1500), strict=False)]
-        _equals_scikit_learn(rows)
+@pytest.mark.parametrize(
+    "path", [Path("made/here"), *real_files("adult_income")], ids=lambda path: path.parent.name
+)
+def test_a_table_with_gaps_and_rare_levels_equals_scikit_learn(path: Path) -> None:
+    _equals_scikit_learn(_made_rows() if path == Path("made/here") else _rows_of(path))
+
+
+def _made_rows() -> list[dict[str, str]]:
+    """Rows as a CSV file gives them: numbers and levels as texts, gaps empty."""
+    rng = np.random.default_rng(3)
+    jobs = ["clerk", "farmer", "nurse", "", "rare 1", "rare 2"]
+    chosen = rng.choice(jobs, 400, p=[0.4, 0.3, 0.15, 0.1, 0.03, 0.02])
+    ages = [str(age) if age % 11 else "" for age in rng.integers(1, 90, 400).tolist()]
+    return [
+        {"age": age, "job": str(job), "label": "x"} for age, job in zip(["40", *ages[1:]], chosen, strict=True)
+    ]
+
+
+def _rows_of(path: Path) -> list[dict[str, str]]:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        return [row for row, _ in zip(csv.DictReader(file), range(1500), strict=False)]
 
 
 def _equals_scikit_learn(rows: list[dict[str, str]]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import math
 import subprocess
 import sys
@@ -18,13 +16,12 @@ from sklearn.ensemble import GradientBoostingClassifier
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
 from core import forest, lockstep, timber, votes
-from core.artifact import export, load
+from core.artifact import export
 from core.errors import ConfigError, FitFailed, IntegrityError
 from core.estimators import trees
 from core.kinds import Csr
 from core.schema import Batch, Column
 from tests.core.carried import pairs, scorer, stored
-from tests.core.datafiles import real_files
 from tests.core.models import draft
 
 LAST_BIT = 1e-15  # numpy's exp and libm's differ in the last bit: softmax and log links only
@@ -358,41 +355,6 @@ def test_the_same_training_gives_the_same_bytes() -> None:
     ]
     assert made[0] == made[1]
     assert made[2] == made[3]
-
-
-@pytest.mark.parametrize("kinds", ["table", "vector", "both"])
-def test_a_model_answers_from_its_columns_without_pairs(kinds: str) -> None:
-    x, y = load_iris(return_X_y=True)
-    names = ["a", "b", "c", "d"]
-    columns = [Column(name, "number", {"scale": "none"}) for name in names]
-    batch = Batch(150, {name: x[:, i].tolist() for i, name in enumerate(names)})
-    if kinds == "vector":
-        columns, batch = [Column("v", "vector", {}, 4)], Batch(150, {"v": x})
-    made, fitted, _ = draft(columns, batch, y, kind="trees", algorithm="random_forest", params=SMALL)
-    if kinds == "both":
-        wide = trees.build("random_forest", "classification", SMALL, 0).fit(np.hstack([x, x]), y)
-        params, sections = trees.export(wide, "classification", 8)
-        made = made._replace(blocks=made.blocks * 2, params=params, sections=sections)
-        fitted, x = wide, np.hstack([x, x])
-    model = load(export(made))
-    expected = fitted.predict_proba(x).tolist()
-    for row in range(0, 150, 7):
-        assert model.predict(batch.take([row])).probabilities == [expected[row]]
-    assert model.predict(batch).probabilities == expected
-
-
-def test_a_block_that_only_knows_pairs_is_scored_by_pairs() -> None:
-    x, y = load_iris(return_X_y=True)
-    carried = scorer("trees", trees.build("decision_tree", "classification", {}, 0).fit(x, y), "classification", 4)
-    assert carried.fused([object()]) is None
-
-
-def test_real_tables_equal_scikit_learn() -> None:
-    for path in real_files("covertype_small"):
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-            table = np.array([[float(c) for c in row] for row in list(csv.reader(file))[1:1501]])
-        fitted = trees.build("random_forest", "classification", {"n_estimators": 20}, 0)
-        check(fitted.fit(table[:, :-1], table[:, -1].astype(int)), table[:300, :-1])
 
 
 def test_a_row_of_a_table_through_a_forest_needs_no_numpy(tmp_path: Any) -> None:
