@@ -119,7 +119,7 @@ class Predictor:
         if len(arms) == 1:
             return arms[0]
         if not arms:
-            raise slot.error or _none_sound()
+            raise _none_sound() if slot.error is None else _anew(slot.error)
         return _draw(arms, self._timing.draw())
 
     def target(self, model: str, ref: str) -> str:
@@ -306,6 +306,11 @@ class Predictor:
 
     def _alert(self, slot: _Slot, kind: str) -> None:
         self._telemetry.log("alert", "error", alert=kind, model=slot.model, ref=slot.ref)
+
+
+def _anew(error: CoreError) -> CoreError:
+    """Return an equal error: one that is raised again and again keeps every frame, and so every body, it met."""
+    return type(error)(error.message, **error.fields)
 
 
 def _none_sound() -> Unavailable:

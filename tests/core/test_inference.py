@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import pytest
 
@@ -269,6 +271,27 @@ def test_unknown_models_are_not_found_remembered_for_a_while_and_bounded() -> No
             bench.version(model=f"n{number}")
     assert len(bench.predictor._slots) <= MAX_SLOTS
     assert bench.predictor.status() == []
+
+
+def test_a_refusal_that_is_remembered_does_not_hold_on_to_the_requests_it_refused(bench: Bench) -> None:
+    bench.shelf.objects["reg/broken/alias/production.json"] = b"{"
+    for model in ("nobody", "broken"):
+        kept = []
+        for _ in range(3):
+            request = Body()
+            kept.append(weakref.ref(request))
+            with pytest.raises((NotFound, Unavailable)):
+                bench.predictor.run(model, "production", request.answer)
+            del request
+        gc.collect()
+        assert [body() for body in kept] == [None] * 3
+
+
+class Body:
+    """What a request holds."""
+
+    def answer(self, model: Model) -> None:
+        """Use it."""
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A", "a" * 64, "a\0", "x.json", "é"])
