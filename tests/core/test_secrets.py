@@ -7,12 +7,16 @@ import os
 
 import pytest
 
+from core.app import build_app
 from core.auth import Verifier, record_key, revoked_key
 from core.config import Settings
 from core.errors import ConfigError, Denied, Missing, Transient, Unauthorized
+from core.reader import StoreReader
 from core.secrets import RETRY_S, STALE_S, TTL_S, SecretTokens, open_tokens
 from core.store import MemoryStore
+from core.telemetry import MemoryTelemetry
 from core.tokens import create_token, export_records, revoke_token
+from core.web import Request
 
 
 class Vault:
@@ -65,6 +69,23 @@ def test_it_is_fetched_once_in_its_time() -> None:
     secret.now += 0.5
     tokens.get(record_key(kid))
     assert secret.reads == 2
+
+
+@pytest.mark.parametrize("wait", [1.0, 20.0, 29.0, 31.0, 44.0, 59.0])
+def test_a_token_revoked_in_the_secret_is_refused_within_a_minute_whatever_was_read_when(wait: float) -> None:
+    secret, token, kid = vault()
+    telemetry, reader = MemoryTelemetry(lambda line: None, clock=lambda: 0.0), StoreReader(MemoryStore())
+    app = build_app(Settings(), reader, telemetry=telemetry, tokens=secret.tokens(), clock=lambda: secret.now)
+    asked = Request("GET", "/models", headers={"x-api-key": token})
+    assert app(asked).status == 200
+    secret.now += wait
+    assert app(asked).status == 200
+    records = json.loads(secret.document)
+    secret.document = json.dumps({kid: records[kid] | {"revoked": secret.now}}).encode()
+    for _ in range(60):
+        secret.now += 1.0
+        last = app(asked).status
+    assert last == 401
 
 
 def test_a_clock_that_goes_back_fetches_again() -> None:
