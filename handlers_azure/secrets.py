@@ -50,7 +50,7 @@ class IdentityCredential:
         found = _get(f"{endpoint}?{query}", {"X-IDENTITY-HEADER": header, "Metadata": "true"})
         try:
             return AccessToken(str(found["access_token"]), int(found["expires_on"]))
-        except (KeyError, ValueError):
+        except (KeyError, TypeError, ValueError):
             raise Transient("the managed identity gave no token") from None
 
 
