@@ -15,7 +15,7 @@ from core import jobs
 from core.errors import CoreError, IntegrityError
 from core.jobs import Claim, Pending
 from core.telemetry import Telemetry
-from core.worker import ACTOR, Worker
+from core.worker import ACTOR, RETRY_S, Worker
 
 if TYPE_CHECKING:
     from core.registry import Registry
@@ -50,11 +50,14 @@ def watch(
 
     In the store's folder `root` each model gets a folder to drop files into.
     """
+    interrupted = False  # a job, by the store
     while True:
         try:
             if root:
                 open_inboxes(root, worker.shop.registry)
-            worker.tick()
+            if interrupted:  # nobody else works here, so its source need not wait for the end of the lease
+                give_up_leases(worker.shop.registry, now=time.time(), reason="the store failed", rest_s=RETRY_S)
+            interrupted = any(outcome.status == "unavailable" for outcome in worker.tick())
             count_jobs(worker.shop.registry, telemetry)
         except CoreError as error:
             telemetry.log("poll_failed", "warning", code=error.code, detail=error.message)
@@ -68,15 +71,17 @@ def open_inboxes(root: str, registry: Registry) -> None:
             Path(root, "uploads", model).mkdir(parents=True, exist_ok=True)
 
 
-def give_up_leases(registry: Registry, *, now: float) -> int:
-    """Return how many sources were freed that a worker held when it was killed, so that nobody waits for them.
+def give_up_leases(
+    registry: Registry, *, now: float, reason: str = "the worker was ended", rest_s: float = 0.0
+) -> int:
+    """Return how many sources were freed that no worker works on any more, so that nobody waits for them.
 
-    Only for the one worker of a store: it knows that the holder is gone.
+    Only for the one worker of a store, between two jobs: it knows that there is no other holder.
     """
     freed = 0
     for state in _sound(registry):
         for item in _held(state, now):
-            jobs.fail(registry, Claim((item,), 0.0), "the worker was ended", retry_at=now)
+            jobs.fail(registry, Claim((item,), 0.0), reason, retry_at=now + rest_s)
             freed += 1
     return freed
 

@@ -16,7 +16,7 @@ from core.jobs import claim, view
 from core.registry import Registry
 from core.store import MemoryStore
 from core.telemetry import MemoryTelemetry
-from core.worker import ACTOR
+from core.worker import ACTOR, RETRY_S, Outcome
 from handlers_onprem.watch import count_jobs, give_up_leases, open_inboxes, sole_worker, watch
 
 
@@ -138,3 +138,36 @@ def test_a_store_has_one_job_worker_and_the_next_takes_over_when_it_dies(tmp_pat
         holder.kill()
         with sole_worker(store) as sole:
             assert sole
+
+
+class Interrupted:
+    """A worker whose store fails while it holds a claim."""
+
+    def __init__(self, shop: object) -> None:
+        self.shop = shop
+
+    def tick(self) -> list[Outcome]:
+        return [Outcome("unavailable", "uploads/mood/sys.csv", "mood")]
+
+
+def test_what_the_store_interrupted_does_not_wait_for_the_end_of_its_lease() -> None:
+    store, pauses = MemoryStore(), 0
+    job = claimed(store, ACTOR)
+
+    class Shop:
+        registry = registry(store, ACTOR)
+
+    def sleep(pause_s: float) -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 3:
+            raise Stop
+
+    telemetry = MemoryTelemetry(lambda line: None, clock=time.time)
+    with pytest.raises(Stop):
+        watch(Interrupted(Shop()), telemetry, sleep=sleep)  # type: ignore[arg-type]
+    found = view(registry(store, ACTOR), job, now=time.time())
+    assert (found.reason, found.attempt) == ("the store failed", 1)
+    later = pending(registry(store, ACTOR), now=time.time() + RETRY_S + 1, min_age_s=0)
+    assert [item.attempt for item in later] == [2]
+    assert pending(registry(store, ACTOR), now=time.time() + RETRY_S - 5, min_age_s=0) == []
