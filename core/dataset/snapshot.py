@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.dataset import former
 from core.dataset.table import Dataset, Labels
 from core.errors import IntegrityError
 from core.schema import Batch, Column
@@ -88,10 +89,12 @@ def _coded(name: str, cells: Sequence[str | None]) -> Arrays:
 
 
 def read_snapshot(data: bytes, spec: ModelSpec) -> Dataset:
-    """Return the dataset that `write_snapshot` wrote, with the columns (and options) of `spec`.
+    """Return the dataset that `write_snapshot`, or that of version 0.1, wrote, with the columns of `spec`.
 
     Raises IntegrityError if the bytes are damaged or hold other columns than the spec.
     """
+    if data.startswith(former.MAGIC):
+        return former.read_parquet(data, spec)
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays: Arrays = {name: file[name] for name in file.files}

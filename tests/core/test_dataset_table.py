@@ -203,9 +203,23 @@ def test_a_snapshot_of_other_columns_or_damaged_bytes_is_refused() -> None:
 def test_a_file_that_is_no_snapshot_is_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1]}), tmp_path / "other")
     np.savez(tmp_path / "other.npz", x=[1])
-    for name in ("other", "other.npz"):
-        with pytest.raises(IntegrityError, match="damaged"):
+    for name, why in (("other", "other columns"), ("other.npz", "damaged")):
+        with pytest.raises(IntegrityError, match=why):
             read_snapshot((tmp_path / name).read_bytes(), ALL)
+
+
+@pytest.mark.parametrize("arrays", [False, True])
+def test_a_snapshot_of_version_0_1_reads_back_equal_and_damage_to_it_is_refused(arrays: bool) -> None:
+    kept = Path(__file__).parent / "snapshots" / f"0.1-{'arrays' if arrays else 'lists'}.parquet"
+    data = kept.read_bytes()
+    again = read_snapshot(data, ALL)
+    assert same(again, mixed(arrays=arrays))
+    assert write_snapshot(again) == write_snapshot(mixed(arrays=arrays))
+    for bad in (data[:-30], data[:60] + b"\0" * 60 + data[120:]):
+        with pytest.raises(IntegrityError, match="damaged"):
+            read_snapshot(bad, ALL)
+    with pytest.raises(IntegrityError, match="other columns"):
+        read_snapshot(data, make_spec({"n": NUMBER}))
 
 
 def test_a_snapshot_of_a_later_format_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
