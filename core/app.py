@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 # the whole predict path is imported at the start, not by the first request
 from core import serving  # noqa: F401
 from core.api import ROUTER, STATUS, Call, Counters, Services, handler
-from core.auth import ANONYMOUS, MAX_TTL_S, Getter, Principal, Verifier
+from core.auth import ANONYMOUS, MAX_TTL_S, Authenticator, Getter, Principal, Verifier
 from core.errors import CoreError, InvalidName, MethodNotAllowed, NotFound, Unauthorized
 from core.inference import Predictor
 from core.keys import MODELS_PREFIX, is_name
@@ -60,11 +60,16 @@ def build_app(
     # records out of a secret are up to core.secrets.TTL_S old already
     ttl_s = min(settings.token_ttl_s, MAX_TTL_S / 2 if tokens else MAX_TTL_S)
     verifier = Verifier(tokens or reader, clock=clock, ttl_s=ttl_s, rate_per_s=settings.rate_per_s)
+    checker: Authenticator = verifier
+    if settings.oidc_issuer or settings.oidc_audience or settings.oidc_jwks:
+        from core.oidc import with_issuer
+
+        checker = with_issuer(settings, verifier, clock=clock)
     names = Names(reader, clock, settings.refresh_s)
     services = Services(
         settings, predictor, telemetry, timing, Counters(clock()), random_bytes, sleep, {}, names, store
     )
-    return _App(services, verifier)
+    return _App(services, checker)
 
 
 def _load(buffer: Any, header_sha256: str) -> Model:
@@ -94,7 +99,7 @@ class Names:
 class _App:
     """The way of every request: authenticate, route, authorize, handle; errors become problem+json."""
 
-    def __init__(self, services: Services, verifier: Verifier) -> None:
+    def __init__(self, services: Services, verifier: Authenticator) -> None:
         self._services, self._verifier = services, verifier
         self._base = services.settings.base_path
         self._origins = frozenset(services.settings.cors_origins)

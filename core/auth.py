@@ -148,6 +148,14 @@ class Getter(Protocol):
         ...
 
 
+class Authenticator(Protocol):
+    """What tells who is calling."""
+
+    def authenticate(self, headers: Mapping[str, str]) -> Principal:
+        """Return the caller. Raises Unauthorized, RateLimited, Unavailable."""
+        ...
+
+
 class _Known(NamedTuple):
     """What was last read of one kid; `principal` is None if it is absent, revoked or not well formed.
 
@@ -198,24 +206,30 @@ class Verifier:
         _, _, _, expected, expires, principal = known
         digest = sha256(token.encode("ascii")).digest()
         if principal is None or not compare_digest(digest, expected):
-            raise self._failed("invalid", now)
+            raise self.refusal("invalid", now)
         if expires is not None and now >= expires:
-            raise self._failed("expired", now)
+            raise self.refusal("expired", now)
         if self._rate:
-            self._limit(kid, now)
+            self.limit(kid, now)
         return principal
 
-    def _failed(self, reason: str, now: float) -> CoreError:
+    def refusal(self, reason: str, now: float) -> CoreError:
+        """Return the error for a credential that is not valid; count it against the floods."""
         with self._lock:
             wait = self._failures.take(now)
         if wait:
             return RateLimited("too many failed credentials", retry_after_s=wait, reason="flood")
         return Unauthorized("the token is not valid", reason=reason)
 
-    def _limit(self, kid: str, now: float) -> None:
+    def limit(self, kid: str, now: float) -> None:
+        """Count a request of a verified caller. Raises RateLimited."""
+        if not self._rate:
+            return
         with self._lock:
             bucket = self._rates.get(kid)
             if bucket is None:
+                if len(self._rates) >= MAX_RECORDS:
+                    self._rates.clear()
                 bucket = self._rates[kid] = Bucket(self._rate, max(1.0, 2.0 * self._rate), now)
             wait = bucket.take(now)
         if wait:
@@ -224,7 +238,7 @@ class Verifier:
     def _refresh(self, kid: str, token: str, now: float) -> _Known:
         """Return what the store says of `kid`, read by one thread at a time."""
         if check_of(token[: -CHECK_CHARS - 1]) != token[-CHECK_CHARS:]:
-            raise self._failed("malformed", now)
+            raise self.refusal("malformed", now)
         with self._lock:
             wait = 0.0 if kid in self._known else self._failures.wait(now)
         if wait:

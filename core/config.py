@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from core.errors import ConfigError
@@ -36,8 +37,11 @@ class Settings(NamedTuple):
     signing_key: str = ""  # private Ed25519 key in base64: what is published is signed
     oidc_issuer: str = ""  # issuer of the access tokens taken besides our own; needs the next two
     oidc_audience: str = ""
-    oidc_jwks: str = ""  # https URL of the issuer's keys
+    oidc_jwks: str = ""  # https URL of the issuer's keys, or a file with them
     oidc_claim: str = "roles"  # the claim that names our roles
+    oidc_roles: Mapping[str, str] = MappingProxyType({})  # what that claim says, to our role; none: our own names
+    oidc_models: str = ""  # the claim that lists the models in scope; none: all models
+    oidc_typ: str = "at+jwt"  # the type that tokens must have
     timeout_s: float = 540.0  # what a job call has, on platforms that do not tell it
 
     @classmethod
@@ -56,12 +60,16 @@ class Settings(NamedTuple):
                 values[field] = cast(env[variable].strip())
             except ValueError:
                 wrong[variable] = rule
+        issuer = [name for name in _ISSUER if values.get(name)]
+        if issuer and len(issuer) < len(_ISSUER):
+            wrong |= {PREFIX + name.upper(): _RULES[name][1] for name in _ISSUER if name not in issuer}
         if wrong:
             text = "; ".join(f"{variable} must be {rule}" for variable, rule in wrong.items())
             raise ConfigError(text, settings=sorted(wrong))
         return cls(**values)
 
 
+_ISSUER = ("oidc_issuer", "oidc_audience", "oidc_jwks")  # all of them, or none
 _Rule = tuple[Callable[[str], Any], str]
 _INTEGER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
@@ -121,10 +129,22 @@ def _key(text: str) -> str:
     return text
 
 
-def _https(text: str) -> str:
-    if text and not _URL.fullmatch(text):
+def _source(text: str) -> str:
+    if "://" in text and not _URL.fullmatch(text):
         raise ValueError
     return text
+
+
+def _roles(text: str) -> Mapping[str, str]:
+    import json
+
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError from None
+    if not isinstance(found, dict) or not all(isinstance(role, str) for role in found.values()):
+        raise ValueError
+    return MappingProxyType(found)
 
 
 _RULES: dict[str, _Rule] = {
@@ -149,7 +169,10 @@ _RULES: dict[str, _Rule] = {
     "signing_key": (_key, "32 bytes in base64"),
     "oidc_issuer": (str, "the issuer of access tokens"),
     "oidc_audience": (str, "the audience of access tokens"),
-    "oidc_jwks": (_https, "an https URL"),
+    "oidc_jwks": (_source, "an https URL or a file"),
     "oidc_claim": (_text, "the name of a claim"),
+    "oidc_roles": (_roles, 'a JSON object from words to roles, such as {"ml-admins": "admin"}'),
+    "oidc_models": (str, "the name of a claim"),
+    "oidc_typ": (_text, "a type of tokens, such as at+jwt or JWT"),
     "timeout_s": _decimal(1, 86_400),
 }
