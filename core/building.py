@@ -19,6 +19,7 @@ from core.gate import primary_metric
 from core.ledger import digest_of
 from core.model import Model
 from core.spec import ModelSpec
+from core.suspicion import Suspicion
 from core.training import Progress, TrainedModel, train
 
 Train = Callable[..., TrainedModel]
@@ -52,11 +53,20 @@ class Builder:
     progress: Progress | None = None
     check: Callable[[], None] = lambda: None
 
-    def build(self, spec: ModelSpec, rows: Corpus, checked: Checked, *, champion: Model | None = None) -> Built:
+    def build(
+        self,
+        spec: ModelSpec,
+        rows: Corpus,
+        checked: Checked,
+        *,
+        champion: Model | None = None,
+        suspicion: Suspicion | None = None,
+    ) -> Built:
         """Return the model learnt from `rows.train` and measured on `rows.holdout`.
 
-        `champion` is measured beside it on the uploaded rows that were set aside. The same spec, rows and library
-        versions give the same bytes. Raises DataRejected, ConfigError, FitFailed.
+        `champion` is measured beside it on the uploaded rows that were set aside; `suspicion` is kept in the facts
+        for the gate. The same spec, rows and library versions give the same bytes. Raises DataRejected,
+        ConfigError, FitFailed.
         """
         primary_metric(spec.gate, spec.task)
         trained = self._train(spec, _of_classes(rows.train, spec, checked))
@@ -75,6 +85,8 @@ class Builder:
             "upload_holdout": _aside(rows.aside, trial, champion),
             "polysky": package_version(),
         }
+        if suspicion is not None:
+            facts["suspicion"] = suspicion.to_dict()
         data = artifact.export(trained.draft(facts, golden))
         model = artifact.load(data)
         model.replay()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from core import evaluation
 from core.errors import Conflict
-from core.evaluation import Metrics, wilson
+from core.evaluation import Metrics
 from core.gate import GateVerdict, Rival, decide
 from core.model import Model
 from core.registry import Registry
@@ -19,7 +19,6 @@ from core.state import PRODUCTION, State, Version
 STAGING = "staging"
 ACTOR = "system:gate"
 _RACES = 5
-MIN_ASIDE_ROWS = 30
 
 
 class Promotion(NamedTuple):
@@ -77,7 +76,8 @@ def settled(state: State, version: str) -> Promotion | None:
 def _judge(state: State, shelf: Shelf, version: str) -> GateVerdict:
     record = state.versions[version]
     challenger = shelf.model(record)
-    metrics: Metrics | None = challenger.manifest.get("facts", {}).get("evaluation")
+    facts = challenger.manifest.get("facts", {})
+    metrics: Metrics | None = facts.get("evaluation")
     if metrics is None or holdout_sha256(record) is None:
         reason = "it was published without a holdout and figures of its own: move the alias by hand"
         return GateVerdict(False, (reason,), "", None)
@@ -86,26 +86,30 @@ def _judge(state: State, shelf: Shelf, version: str) -> GateVerdict:
     champion = None if name is None else _champion(state, shelf, name, record, spec)
     if name is not None and champion is None:
         note = f"the champion {name} answers another question or takes other columns, and was not compared"
-        verdict = decide(spec.gate, metrics)
+        verdict = _suspected(decide(spec.gate, metrics), facts.get("suspicion"), spec)
         return replace(verdict, reasons=(*verdict.reasons, note))
     recent = list(_judged_alike(state, record, version))
     anchor = min(recent, key=lambda rival: state.versions[rival.version].n, default=None)
     verdict = decide(spec.gate, metrics, champion=champion, recent=recent, anchor=anchor)
-    aside = challenger.manifest["facts"].get("upload_holdout")
-    return _with_warning(verdict, champion, aside) if champion and aside else verdict
+    return _suspected(verdict, facts.get("suspicion"), spec)
 
 
-def _with_warning(verdict: GateVerdict, champion: Rival, aside: Mapping[str, Metrics]) -> GateVerdict:
-    """Return the verdict, saying so if the upload's labels look unlike those the champion was made from.
+def _suspected(verdict: GateVerdict, suspicion: Mapping[str, Any] | None, spec: ModelSpec) -> GateVerdict:
+    """Return the verdict, failed if what was uploaded looks wrong; where the spec allows that, with a warning.
 
-    Wrong labels look so, and so do corrections and a world that changed: people decide, not the gate.
+    Wrong labels look so, and so do corrections and a world that changed: an admin may still move the alias.
     """
-    seen, known = aside.get("champion", {}), champion.metrics
-    n, now, before = seen.get("n", 0), seen.get("accuracy"), known.get("accuracy")
-    if now is None or before is None or n < MIN_ASIDE_ROWS or wilson(round(now * n), n)[1] >= before:
+    if suspicion is None:
         return verdict
-    note = f"warning: the champion gets {now:.4f} of {n} uploaded rows right, {before:.4f} of the holdout"
-    return replace(verdict, reasons=(*verdict.reasons, note))
+    compared = {**verdict.compared, "upload": {k: v for k, v in suspicion.items() if k != "reasons"}}
+    doubts = tuple(suspicion["reasons"])
+    if not doubts:
+        return replace(verdict, compared=compared)
+    if spec.gate.allow_suspicion:
+        warnings = tuple(f"warning: {doubt}" for doubt in doubts)
+        return replace(verdict, reasons=(*verdict.reasons, *warnings), compared=compared)
+    failures = () if verdict.passed else verdict.reasons
+    return replace(verdict, passed=False, reasons=(*failures, *doubts), compared=compared)
 
 
 def _champion(state: State, shelf: Shelf, name: str, record: Version, spec: ModelSpec) -> Rival | None:

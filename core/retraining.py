@@ -17,6 +17,7 @@ from core import corpus, jobs
 from core.building import Builder, Built, package_version, version_id
 from core.corpus import Corpus, Known
 from core.dataset.checks import check_training
+from core.dataset.leakage import check_new_leakage
 from core.dataset.reading import read_table
 from core.dataset.snapshot import write_snapshot
 from core.dataset.table import Dataset, concat
@@ -31,6 +32,7 @@ from core.registry import Registry
 from core.shelf import Shelf, pointed_at, spec_of
 from core.spec import ModelSpec
 from core.state import PRODUCTION, State
+from core.suspicion import examine
 
 MARGIN_S = 10.0  # a run stops so long before its deadline, to record that it did
 REPLANS = 3
@@ -89,12 +91,14 @@ def work(shop: Workshop, held: Claim, *, deadline: float | None = None) -> Train
     for _ in range(REPLANS):
         check()
         base = find_base(shop, held.model)
-        held, uploads = _read_uploads(shop, held, base.spec)
+        held, uploads = _read_uploads(shop, held, base)
+        held, uploads = _trusted(shop, held, base, uploads)
         rows = corpus.unite(base.known, uploads, base.spec)
         _check_news(rows, base, held, uploads=bool(uploads))
         checked = check_training(concat([rows.train, rows.holdout]), base.spec, known_classes=base.model.classes)
         builder = replace(shop.builder, check=check)
-        built = builder.build(base.spec, rows, checked, champion=base.model)
+        doubts = examine(base.model, base.known, uploads) if uploads else None
+        built = builder.build(base.spec, rows, checked, champion=base.model, suspicion=doubts)
         if _base_name(shop.registry.state(held.model)) == base.version:
             break  # else another run was first: learn from what it knows too, lest its rows get lost
     check()
@@ -151,7 +155,7 @@ def _check_news(rows: Corpus, base: Base, held: Claim, *, uploads: bool) -> None
         raise DataRejected("superseded", "a newer upload was trained on already")
 
 
-def _read_uploads(shop: Workshop, held: Claim, spec: ModelSpec) -> tuple[Claim, list[Dataset]]:
+def _read_uploads(shop: Workshop, held: Claim, base: Base) -> tuple[Claim, list[Dataset]]:
     """Return the rows of each upload of the claim, and the claim without the sources that were rejected.
 
     Raises DataRejected if there is only one source and it is bad.
@@ -159,7 +163,9 @@ def _read_uploads(shop: Workshop, held: Claim, spec: ModelSpec) -> tuple[Claim, 
     datasets = []
     for item in held.items:
         try:
-            found = shop.intake.read(item, spec)
+            found = shop.intake.read(item, base.spec)
+            if found is not None and not base.spec.gate.allow_leakage:
+                check_new_leakage(found, base.known.train, base.spec.task)
         except DataRejected as rejection:
             rest = held.without(item.src)
             if rest is None:
@@ -170,6 +176,24 @@ def _read_uploads(shop: Workshop, held: Claim, spec: ModelSpec) -> tuple[Claim, 
         if found is not None:
             datasets.append(found)
     return held, datasets
+
+
+def _trusted(shop: Workshop, held: Claim, base: Base, uploads: list[Dataset]) -> tuple[Claim, list[Dataset]]:
+    """Return claim and uploads without those that look wrong, which are left to runs of their own.
+
+    So a bad upload holds no other back. If all look wrong, the first is gone on with, alone.
+    """
+    if len(uploads) < 2 or len(uploads) != len(held.items):
+        return held, uploads
+    doubtful = [bool(examine(base.model, base.known, [upload]).reasons) for upload in uploads]
+    if all(doubtful):
+        doubtful[0] = False
+    for sets_apart, item in zip(doubtful, held.items, strict=True):
+        if sets_apart:
+            alone = held._replace(items=(item,))
+            jobs.fail(shop.registry, alone, "suspicion: to be looked at alone", retry_at=shop.clock())
+    trusted = tuple(item for item, bad in zip(held.items, doubtful, strict=True) if not bad)
+    return held._replace(items=trusted), [upload for upload, bad in zip(uploads, doubtful, strict=True) if not bad]
 
 
 def why(error: CoreError) -> str:

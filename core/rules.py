@@ -132,6 +132,7 @@ SECTIONS: Mapping[str, Mapping[str, Rule]] = {
         "minimum": Rule(_is_minimum, "a table of metric = number"),
         "last_n": whole(1, 1000),
         "allow_leakage": FLAG,
+        "allow_suspicion": FLAG,
     },
     "retrain": {"data": choice("union", "upload"), "min_rows": whole(1, 1_000_000_000)},
 }

@@ -75,6 +75,7 @@ class GateSpec:
     minimum: Mapping[str, float] = field(default_factory=dict)
     last_n: int = 5
     allow_leakage: bool = False
+    allow_suspicion: bool | None = None  # True: uploads whose labels look wrong are pointed out, not held back
 
 
 @dataclass(frozen=True, slots=True)

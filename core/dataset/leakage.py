@@ -13,6 +13,7 @@ from core.errors import DataRejected, Problem
 from core.schema import MAX_PROBLEMS, Column
 
 ACCURACY = 0.99
+CHANCE = 1e-3  # of a column seeming to be a leak, above which it is not called one
 ERROR_KEPT = 0.05  # of the errors of always naming the largest class, what a leak leaves at most
 R2 = 0.999
 MIN_ROWS = 50
@@ -27,7 +28,29 @@ def check_leakage(dataset: Dataset, task: str) -> None:
     Each is judged on one half of the rows by what the other half teaches, both ways round; duplicates are never
     in both halves. Texts, images, vectors, and data with one column or under MIN_ROWS rows are not judged.
     """
-    names = leaking_columns(dataset, task)
+    _refuse(leaking_columns(dataset, task))
+
+
+def check_new_leakage(upload: Dataset, known: Dataset, task: str) -> None:
+    """Raise DataRejected if a column gives the label away in an upload, and not by chance: it does not elsewhere.
+
+    In what an upload is joined with, its leak would be diluted.
+    """
+    names = leaking_columns(upload, task)
+    _refuse([name for name in names if task == "regression" or not _by_chance(name, upload, known)])
+
+
+def _by_chance(name: str, upload: Dataset, known: Dataset) -> bool:
+    """Return whether a column as good as it is on the known rows could seem without fault on so many others."""
+    column = next(column for column in known.columns if column.name == name)
+    half = known.keys() % np.uint64(2) == 0
+    if half.all() or not half.any():
+        return False
+    accuracy = _accuracy(column, known.batch.columns[name], _codes(known.labels or []), half)
+    return bool(accuracy**upload.n_rows > CHANCE)
+
+
+def _refuse(names: Sequence[str]) -> None:
     if names:
         problems = tuple(Problem("gives the label away by itself", name) for name in names[:MAX_PROBLEMS])
         message = (

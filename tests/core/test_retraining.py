@@ -16,12 +16,13 @@ from core.errors import Conflict, DataRejected, FitFailed
 from core.local_store import LocalStore
 from core.model import Predictions
 from core.retraining import train_from_file
+from core.schema import Batch
 from core.shelf import spec_of
 from core.state import Version
 from core.worker import Event, Outcome
 from tests.core import toys
 from tests.core.plant import UPLOAD, Crash, FaultyStore, MarkedStore, Plant, down
-from tests.core.toys import Rows, csv, messages, text_spec
+from tests.core.toys import TOPICS, Rows, csv, messages, text_spec
 
 
 @pytest.fixture(scope="module")
@@ -266,13 +267,58 @@ def test_flipped_labels_stay_in_staging_and_the_last_good_version_serves(plant: 
     assert _facts(plant, clean.version)["data"]["train_rows"] < 300
 
 
-def test_labels_unlike_the_known_ones_are_pointed_out_even_if_the_gate_is_passed(plant: Plant) -> None:
+def test_labels_unlike_the_known_ones_stay_in_staging_and_the_reason_has_figures(plant: Plant) -> None:
     plant.upload(messages(300, seed=1))
     clean = plant.first.handle(Event(UPLOAD))
     plant.upload(_flipped(messages(200, seed=2), 0.3), "uploads/toy/odd.csv")
     odd = plant.first.handle(Event("uploads/toy/odd.csv"))
-    assert "warning" not in clean.reason
-    assert "warning: the champion gets" in odd.reason
+    assert (clean.status, odd.status) == ("promoted", "staged")
+    assert "of 200 new rows look wrongly labelled" in odd.reason
+    gate = _record(plant, odd.version).gate
+    assert gate is not None
+    assert gate["compared"]["upload"]["wrong_share"] > 0.15
+
+
+def test_a_spec_may_let_suspicious_labels_in_with_a_warning(tmp_path: Path) -> None:
+    plant = Plant()
+    gate = {"allow_suspicion": True, "max_drop": 1.0}
+    plant.train(tmp_path, messages(300, noise=0.1), text_spec(gate=gate))
+    plant.upload(_flipped(messages(200, seed=2), 0.3))
+    outcome = plant.first.handle(Event(UPLOAD))
+    assert outcome.status == "promoted"
+    assert "warning: labels: about" in outcome.reason
+
+
+def test_an_upload_that_looks_wrong_holds_no_other_back(plant: Plant) -> None:
+    plant.upload(messages(200, seed=1), "uploads/toy/a.csv")
+    plant.upload(_flipped(messages(200, seed=2), 0.4), "uploads/toy/b.csv")
+    plant.upload(messages(200, seed=3), "uploads/toy/c.csv")
+    first = {outcome.key[-5]: outcome.status for outcome in plant.first.tick()}
+    assert (first["a"], first["c"]) == ("promoted", "promoted")
+    second = {outcome.key[-5]: outcome.status for outcome in plant.first.tick()}
+    assert second == {"b": "staged"}
+    assert plant.first.tick() == []
+
+
+def test_uploads_that_all_look_wrong_are_each_looked_at_alone(plant: Plant) -> None:
+    before = plant.production()
+    for n in range(3):
+        plant.upload(_flipped(messages(200, seed=n + 1), 0.4), f"uploads/toy/{n}.csv")
+    told = [[(o.key[-5], o.status) for o in plant.first.tick() if o.status != "failed"] for _ in range(3)]
+    assert told == [[("0", "staged")], [("1", "staged"), ("2", "staged")], []]
+    assert plant.production() == before
+
+
+def test_known_rows_with_other_labels_are_suspicious_however_few_they_are(plant: Plant) -> None:
+    known = messages(200, noise=0.1)
+    labels = [*known.labels[:100], *(TOPICS[TOPICS.index(label) - 1] for label in known.labels[100:112])]
+    texts = known.batch.columns["text"][:112]
+    fresh = messages(100, seed=5)
+    rows = Rows(Batch(212, {"text": [*texts, *fresh.batch.columns["text"]]}), [*labels, *fresh.labels])
+    plant.upload(rows)
+    outcome = plant.first.handle(Event(UPLOAD))
+    assert outcome.status == "staged"
+    assert "relabelled: 12 of 112 known rows" in outcome.reason
 
 
 def test_rows_of_the_holdout_are_never_learnt_even_if_they_are_uploaded(plant: Plant) -> None:
