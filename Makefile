@@ -7,12 +7,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?= $(shell sh scripts/find_python.sh)
 JOBS ?= 2
 
-.PHONY: help demo test check bench bench-quality bench-cold lock clean
+.PHONY: help demo test check faults soak sbom audit-deps bench bench-quality bench-cold lock clean
 
 help:
 	@echo "make demo           install, then train, serve, retrain and roll back three models on this machine"
 	@echo "make test           the test suite, with branch coverage of core"
-	@echo "make check          ruff, mypy, import contracts, changelog and version"
+	@echo "make check          ruff, mypy, bandit, import contracts, changelog and version"
+	@echo "make faults         every suite that tries to break the promises, at full size; one table (hours)"
+	@echo "make soak           a busy server on a bad disk for POLYSKY_SOAK_S=60 seconds; one table"
+	@echo "make sbom           bills of materials of all deployables, CycloneDX, in build/sbom"
+	@echo "make audit-deps     known vulnerabilities in what is pinned (needs network)"
 	@echo "make bench          speed against scikit-learn, as ratios"
 	@echo "make bench-quality  holdout scores beside plain scikit-learn pipelines"
 	@echo "make bench-cold     cold start of the packaged functions on the clouds' own runtimes"
@@ -52,8 +56,27 @@ check: $(VENV)/.polysky
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --severity-level medium --recursive core handlers_aws handlers_azure handlers_gcp handlers_onprem scripts
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.check_release
+
+faults: $(VENV)/.polysky $(VENV)/.runtimes tests/emulators/node_modules/.done
+	$(BIN)/python -m scripts.scoreboard -n $(JOBS) --dist loadfile
+
+soak: $(VENV)/.polysky
+	$(BIN)/python -m scripts.soak.run
+
+sbom: $(VENV)/.polysky
+	$(BIN)/python -m scripts.sbom build/sbom
+
+build/audit/.done: infra/requirements/audit.txt $(VENV)/.python
+	"$(BIN)/python" -m venv build/audit
+	build/audit/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
+		--requirement infra/requirements/audit.txt
+	@touch $@
+
+audit-deps: build/audit/.done
+	build/audit/bin/python -m scripts.audit_deps
 
 bench: $(VENV)/.polysky
 	$(BIN)/python -m scripts.bench.speed

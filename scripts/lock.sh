@@ -13,12 +13,13 @@ pin() {
 }
 
 pin requirements.in requirements.txt
-for part in onprem image lemma onnx parquet signing train aws aws-runtime gcp gcp-runtime azure azure-runtime naive; do
+for part in onprem image lemma oidc onnx parquet signing train aws aws-runtime gcp gcp-runtime azure azure-runtime naive; do
     pin "infra/requirements/$part.in" "infra/requirements/$part.txt" --generate-hashes --constraint requirements.txt
 done
 # the Swagger UI files come with a template for jinja2, which nothing here reads
 pin infra/requirements/predict.in infra/requirements/predict.txt --generate-hashes --constraint requirements.txt \
     --no-emit-package jinja2 --no-emit-package markupsafe
+pin infra/requirements/audit.in infra/requirements/audit.txt --generate-hashes --constraint requirements.txt
 # what the train set has already is left out
 pin infra/requirements/train-onnx.in infra/requirements/train-onnx.txt --generate-hashes --constraint requirements.txt \
     $(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' infra/requirements/train.txt)

@@ -82,7 +82,7 @@ def build(
     """
     deployable, target = DEPLOYABLES[name], Target(python, platform)
     out = _emptied(out)
-    files = [REQUIREMENTS / f"{part}.txt" for part in (*deployable.sets, *_extra(deployable, extras))]
+    files = [REQUIREMENTS / f"{part}.txt" for part in sets_of(name, extras)]
     libraries = libraries_of(out, deployable.cloud)
     for file in files:
         installation.link(installation.installed(file, target, cache), libraries)
@@ -124,9 +124,11 @@ def _emptied(out: Path) -> Path:
     return out.resolve()
 
 
-def _extra(deployable: Deployable, extras: Iterable[str]) -> list[str]:
+def sets_of(name: str, extras: Iterable[str] = ()) -> list[str]:
+    """Return the requirement sets of a package with these extras, beside those that it has always."""
+    deployable = DEPLOYABLES[name]
     wanted = sorted({*deployable.has, *extras})
-    return [_LEARNS.get(name, name) for name in wanted] if deployable.trains else wanted
+    return [*deployable.sets, *(_LEARNS.get(part, part) if deployable.trains else part for part in wanted)]
 
 
 def modules(deployable: Deployable) -> set[str]:

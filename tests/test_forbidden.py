@@ -37,29 +37,80 @@ def _imported(node: ast.AST) -> Iterator[str]:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-FORBIDDEN_IMPORTS = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
-FORBIDDEN_CALLS = {"eval", "exec", "compile", "joblib.load", "yaml.load", "os.system", "os.popen", "__import__"}
+FORBIDDEN_IMPORTS = {
+    "pickle",
+    "_pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "shelve",
+    "marshal",
+    "code",
+    "codeop",
+    "pty",
+}
+FORBIDDEN_NAMES = {"eval", "exec", "compile", "__import__", "__builtins__"}
+FORBIDDEN_CALLS = {
+    *FORBIDDEN_NAMES,
+    *(f"builtins.{name}" for name in FORBIDDEN_NAMES),
+    *("joblib.load", "torch.load", "pandas.read_pickle", "numpy.lib.format.read_array"),
+    *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"),
+    *("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"),
+    *("asyncio.create_subprocess_shell", "runpy.run_path", "types.CodeType", "types.FunctionType"),
+    *("tempfile.mktemp", "ssl._create_unverified_context"),
+}
+_SAFE_VALUES = {"shell": False, "allow_pickle": False, "verify": True}
+
+
+def _aliases(tree: ast.AST) -> dict[str, str]:
+    """Return what the names that imports bind stand for: `import os as o` and `from os import system as s`."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _spelt_out(name: str, aliases: dict[str, str]) -> str:
+    head, dot, rest = name.partition(".")
+    return aliases.get(head, head) + dot + rest
+
+
+def _is_reached_by_text(node: ast.Call) -> bool:
+    """Tell whether a call looks a forbidden thing up by its name: import_module("pickle"), getattr(x, "eval")."""
+    texts = [word.value for word in node.args if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+    called = _name(node.func).rpartition(".")[2]
+    if called in ("import_module", "find_spec"):
+        return any(text.split(".")[0] in FORBIDDEN_IMPORTS for text in texts)
+    return called == "getattr" and any(text in FORBIDDEN_NAMES - {"compile"} for text in texts)
+
+
+def _faults(node: ast.AST, aliases: dict[str, str]) -> Iterator[str]:
+    for name in _imported(node):
+        if name.split(".")[0] in FORBIDDEN_IMPORTS or name in FORBIDDEN_CALLS:
+            yield f"import {name}"
+    if isinstance(node, ast.Name) and node.id in FORBIDDEN_NAMES:  # called, or handed on
+        yield f"{node.id} in line {node.lineno}"
+    if not isinstance(node, ast.Call):
+        return
+    if _spelt_out(_name(node.func), aliases) in FORBIDDEN_CALLS:
+        yield f"{_name(node.func)}() in line {node.lineno}"
+    if _is_reached_by_text(node):
+        yield f"{_name(node.func)}() by name in line {node.lineno}"
+    for keyword in node.keywords:
+        if keyword.arg in _SAFE_VALUES and not (
+            isinstance(keyword.value, ast.Constant) and keyword.value.value is _SAFE_VALUES[keyword.arg]
+        ):
+            yield f"{keyword.arg} in line {node.lineno}"
 
 
 def violations(source: str) -> list[str]:
     """Return the forbidden things that a source text does, one text each."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        found += [
-            f"import {name}"
-            for name in _imported(node)
-            if name.split(".")[0] in FORBIDDEN_IMPORTS or name in FORBIDDEN_CALLS
-        ]
-        if isinstance(node, ast.Call):
-            if _name(node.func) in FORBIDDEN_CALLS:
-                found.append(f"{_name(node.func)}() in line {node.lineno}")
-            found += [
-                f"{keyword.arg} in line {node.lineno}"
-                for keyword in node.keywords
-                if keyword.arg in {"shell", "allow_pickle"}
-                and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
-            ]
-    return found
+    tree = ast.parse(source)
+    aliases = _aliases(tree)
+    return [fault for node in ast.walk(tree) for fault in _faults(node, aliases)]
 
 
 def module_level_imports(source: str) -> set[str]:
@@ -117,6 +168,24 @@ def within(names: Iterable[str], packages: Iterable[str]) -> set[str]:
         "numpy.load(f, allow_pickle=True)",
         "def f():\n    from yaml import load",
         "os.system('ls')",
+        "import os as o\no.system('ls')",
+        "from os import popen as p\np('ls')",
+        "import pickle as p",
+        "from _pickle import loads",
+        "import yaml\nyaml.unsafe_load(f)",
+        "run = eval",
+        "map(exec, lines)",
+        "getattr(builtins, 'eval')('1')",
+        "__builtins__['eval']('1')",
+        "import builtins as b\nb.exec(text)",
+        "importlib.import_module('pickle')",
+        "from importlib import import_module\nimport_module('marshal')",
+        "import pandas as pd\npd.read_pickle(f)",
+        "subprocess.getoutput('ls')",
+        "asyncio.create_subprocess_shell('ls')",
+        "tempfile.mktemp()",
+        "requests.get(url, verify=False)",
+        "Popen('ls', shell=1)",
     ],
 )
 def test_the_rule_sees_a_planted_violation(line: str) -> None:
@@ -125,7 +194,16 @@ def test_the_rule_sees_a_planted_violation(line: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["numpy.load(f, allow_pickle=False)", "run(['ls'], shell=False)", "re.compile('x')", "joblib.Parallel()"],
+    [
+        "numpy.load(f, allow_pickle=False)",
+        "run(['ls'], shell=False)",
+        "re.compile('x')",
+        "joblib.Parallel()",
+        "import_module('json')",
+        "yaml.safe_load(f)",
+        "get(url, verify=True)",
+        "evaluate(x)",
+    ],
 )
 def test_the_rule_lets_harmless_code_pass(line: str) -> None:
     assert violations(line) == []
@@ -136,6 +214,14 @@ def test_only_the_importer_runs_code_from_data() -> None:
         path: violations((ROOT / path).read_text()) for path in _sources() if not path.startswith(MAY_UNPICKLE)
     }
     assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def test_what_the_importer_and_the_benchmarks_do_is_what_they_may() -> None:
+    """An exception that is needed no more must go."""
+    found = {path for path in _sources() if violations((ROOT / path).read_text())}
+    assert {name: any(path.startswith(name) for path in found) for name in MAY_UNPICKLE} == dict.fromkeys(
+        MAY_UNPICKLE, True
+    )
 
 
 def test_importing_what_serves_and_what_starts_loads_no_training_library() -> None:

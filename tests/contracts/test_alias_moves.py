@@ -1,12 +1,8 @@
-"""Many writers moving aliases at once, on every store: none of the moves is lost, and no conflict is a false one.
-
-POLYSKY_MOVES sets how many moves each of the writers makes.
-"""
+"""Many writers moving aliases at once, on every store: no move is lost, and no conflict is a false one."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from collections import Counter
@@ -23,9 +19,11 @@ from tests.contracts.store_contract import in_threads
 from tests.core.ledgers import MODEL, open_registry, train
 from tests.emulators.emulator import Emulator
 from tests.faults.auditor import audit
+from tests.faults.campaigns import scored
+from tests.faults.sizes import size
 
 WRITERS = 8
-MOVES = int(os.environ.get("POLYSKY_MOVES", "4"))
+MOVES = size(4, 40)  # of each writer
 SHARED = "production"
 
 
@@ -97,7 +95,14 @@ class Writer:
             self.false.append(f"{conflict.message} {conflict.fields}")
 
 
-def test_eight_writers_lose_no_move_and_meet_no_false_conflict(place: Place) -> None:
+def test_eight_writers_lose_no_move_and_meet_no_false_conflict(
+    place: Place, request: pytest.FixtureRequest
+) -> None:
+    with scored(f"alias moves by eight writers: {request.node.callspec.params['place']}", WRITERS * MOVES):
+        _play(place)
+
+
+def _play(place: Place) -> None:
     registry = open_registry(place.open())
     versions = [train(registry, name) for name in "abc"]
     writers = [Writer(me, place.open(), versions) for me in range(WRITERS)]
@@ -141,4 +146,4 @@ class AnyCreate(MemoryStore):
 
 def test_on_a_store_that_heeds_no_condition_the_same_writers_do_lose_moves() -> None:
     with pytest.raises((AssertionError, IntegrityError)):
-        test_eight_writers_lose_no_move_and_meet_no_false_conflict(Place(AnyCreate()))
+        _play(Place(AnyCreate()))

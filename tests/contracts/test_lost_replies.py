@@ -1,12 +1,8 @@
-"""Replies that are lost on their way: what was done is found out, never guessed, through each cloud's own SDK.
-
-POLYSKY_CUTS sets how many replies are cut for each SDK.
-"""
+"""Replies that are lost on their way: what was done is found out, never guessed, through each cloud's own SDK."""
 
 from __future__ import annotations
 
 import io
-import os
 import random
 import threading
 import time
@@ -27,14 +23,16 @@ from tests.core.ledgers import MODEL, open_registry, train
 from tests.emulators import moto as moto_emulator
 from tests.emulators.cutting_proxy import AFTER, AMID, BEFORE, CuttingProxy, Exchange, Fate, Seeded, cutting
 from tests.emulators.emulator import Emulator
+from tests.faults import sizes
 from tests.faults.auditor import audit
+from tests.faults.campaigns import scored
 
 # the SDKs leave it to the garbage collector to close the connections that were cut
 pytestmark = pytest.mark.filterwarnings(
     "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
 )
 
-CUTS = int(os.environ.get("POLYSKY_CUTS", "40"))
+CUTS = sizes.size(40, 1000)  # replies cut for each SDK
 CLOUDS = ["moto", "gcs", "azurite"]
 WRITERS = 3
 STATUS_LINE = Fate(AMID, at=12)  # "HTTP/1.1 200": a head that ends there is one to the SDKs, with no header in it
@@ -253,16 +251,18 @@ class Writer:
 
 
 def test_of_cut_replies_every_one_is_classified_right(
-    emulator: Emulator, url: str, proxy: CuttingProxy, plain: ObjectStore
+    request: pytest.FixtureRequest, emulator: Emulator, url: str, proxy: CuttingProxy, plain: ObjectStore
 ) -> None:
     before = open_registry(plain)
     versions = [train(before, name) for name in "ab"]
     writers = [Writer(me, emulator.open(url, endpoint=proxy.address), versions) for me in range(WRITERS)]
     plan = proxy.plan = Seeded(11, rate=0.4, limit=CUTS)
-    in_threads(WRITERS, lambda me: writers[me].run(lambda: plan.left > 0))
-    _check_cuts(proxy)
-    _check_log(plain, writers)
-    _check_aliases(plain, writers, before)
+    cloud = request.node.callspec.params["emulator"]
+    with scored(f"lost replies classified: {cloud}", CUTS):
+        in_threads(WRITERS, lambda me: writers[me].run(lambda: plan.left > 0))
+        _check_cuts(proxy)
+        _check_log(plain, writers)
+        _check_aliases(plain, writers, before)
 
 
 def _check_cuts(proxy: CuttingProxy) -> None:
