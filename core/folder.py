@@ -13,6 +13,7 @@ from core.errors import ConfigError, Denied, InvalidName, Missing, StoreError, T
 from core.keys import is_key
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MISTYPED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|(file|s3|gs|az)//")  # a URL that is none; ./a:b is a folder
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -21,11 +22,15 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 def folder_path(url: str) -> str:
     """Return the path that a plain path or a file:// URL names. Raises ConfigError for any other URL."""
     scheme, separator, rest = url.partition("://")
-    if not separator:
+    if not separator and url and not _MISTYPED.match(url):
         return url
     host, slash, path = rest.partition("/")
     if scheme != "file" or host not in ("", "localhost") or not slash:
-        raise ConfigError("POLYSKY_STORE must be a path or file:///path on this platform", setting="POLYSKY_STORE")
+        raise ConfigError(
+            "the store (--store, POLYSKY_STORE) must be a folder, file:///folder, s3://bucket, gs://bucket or "
+            "az://container, each with a prefix if you like",
+            setting="POLYSKY_STORE",
+        )
     return "/" + os.fsdecode(re.sub(rb"%([0-9a-fA-F]{2})", _unquoted, os.fsencode(path)))
 
 

@@ -171,7 +171,10 @@ def live(services: Services, call: Call) -> Response:
 
 
 def ready(services: Services, call: Call) -> Response:
-    """Return whether every model there is can answer; loads what was not loaded yet. 503 if not."""
+    """Return whether this process can answer; loads what was not loaded yet. 503 if no model there is can.
+
+    One model that cannot be loaded shows as failed and takes no other out of service with it.
+    """
     reachable = True
     try:
         for name in services.names()[:READY_MODELS]:
@@ -179,7 +182,7 @@ def ready(services: Services, call: Call) -> Response:
     except StoreError:
         reachable = False
     states = [status for status in services.predictor.status() if status.alias == PRODUCTION]
-    able = all(status.status != "failed" for status in states) and (reachable or bool(states))
+    able = any(status.status != "failed" for status in states) if states else reachable
     return json_response({"ready": able, "models": _by_model(states)}, 200 if able else 503)
 
 

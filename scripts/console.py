@@ -46,12 +46,16 @@ def read_settings(store: str | None) -> Settings:
     return Settings.from_env({**os.environ, **({"POLYSKY_STORE": store} if store else {})})
 
 
-def find_store(store: str | None) -> ObjectStore:
-    """Return the store that `--store` or the environment names. Raises ConfigError."""
+def find_store(store: str | None, *, note: bool = False) -> ObjectStore:
+    """Return the store that `--store` or the environment names; `note` tells of no folder. Raises ConfigError."""
+    from core.local_store import LocalStore
     from scripts.stores import open_store
 
     settings = read_settings(store)
-    return open_store(settings.store, allow_http=settings.allow_http)
+    found = open_store(settings.store, allow_http=settings.allow_http)
+    if note and isinstance(found, LocalStore) and not os.path.exists(found.root):
+        click.echo(f"note: there is no store at {settings.store}; see --store and POLYSKY_STORE", err=True)
+    return found
 
 
 def find_registry(store: ObjectStore) -> Registry:

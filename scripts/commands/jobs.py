@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import re
@@ -12,7 +13,7 @@ from typing import Any
 
 import click
 
-from core.errors import Exists, TooLarge
+from core.errors import Exists, NotFound, TooLarge
 from core.jobs import JobView, job_id, listed, parse_key, source_id, view, views
 from core.keys import check_name
 from core.registry import Registry
@@ -42,6 +43,7 @@ def upload_command(*, model: str, file: str, store: str | None, as_json: bool) -
     with open(file, "rb") as stream:
         data = stream.read()
     target = find_store(store)
+    _check_model(find_registry(target), model)
     key = f"uploads/{model}/{hashlib.sha256(data).hexdigest()[:16]}-{_safe(os.path.basename(file))}"
     try:
         token = target.put_if_absent(key, data)
@@ -52,6 +54,15 @@ def upload_command(*, model: str, file: str, store: str | None, as_json: bool) -
         print_json({"job_id": job, "key": key})
     else:
         click.echo(f"{key}\njob {job}")
+
+
+def _check_model(registry: Registry, model: str) -> None:
+    """Raise NotFound for a model that does not exist, and name the one that was probably meant."""
+    known = registry.models()
+    if model not in known:
+        near = difflib.get_close_matches(model, known, 1)
+        hint = f"did you mean {near[0]}?" if near else "train it first"
+        raise NotFound(f"there is no model {model}: {hint}")
 
 
 def _safe(name: str) -> str:
@@ -70,7 +81,7 @@ def jobs_command() -> None:
 @json_option
 def show_all(*, model: str | None, limit: int, store: str | None, as_json: bool) -> None:
     """List the jobs of a model, or of all, newest first."""
-    registry = find_registry(find_store(store))
+    registry = find_registry(find_store(store, note=True))
     names, now = [check_name(model, "model")] if model else _models(registry), time.time()
     with each_sound(names, lambda name: list(views(registry, name, now=now))) as found:
         jobs = sorted(chain.from_iterable(found), key=lambda job: -job.updated)[:limit]

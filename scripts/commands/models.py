@@ -40,7 +40,7 @@ def models_command() -> None:
 @json_option
 def show_all(store: str | None, as_json: bool) -> None:
     """List the models of the store."""
-    registry = find_registry(find_store(store))
+    registry = find_registry(find_store(store, note=True))
     with each_sound(registry.models(), lambda name: _summary(registry, name)) as found:
         if as_json:
             print_json(found)

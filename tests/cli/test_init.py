@@ -18,6 +18,17 @@ def test_the_spec_of_init_trains_as_it_is(shop: Shop) -> None:
     assert shop.call("train", str(out), "--data", data, "--json").json["model"] == "mood"
 
 
+def test_an_edited_spec_is_kept_when_another_takes_its_place(shop: Shop) -> None:
+    data, out = shop.write("mood.csv", rows(0, 60)), shop.folder / "mood.toml"
+    arguments = ("init", data, "--label", "label", "--no-compare", "--out", str(out))
+    assert "kept" not in shop.run(*arguments).err + shop.run(*arguments).err
+    out.write_text("# my own rules\n")
+    done = shop.run(*arguments)
+    assert (done.code, f"kept in {out}.bak" in done.err) == (0, True)
+    assert (shop.folder / "mood.toml.bak").read_text() == "# my own rules\n"
+    assert load_spec(str(out)).name == "mood"
+
+
 def test_a_registered_name_in_capitals_becomes_a_legal_one(shop: Shop) -> None:
     data = shop.write("prices.csv", prices(60))
     arguments = ("init", data, "--label", "price", "--name", "CaliforniaHousingBestModel", "--no-compare")

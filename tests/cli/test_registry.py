@@ -197,6 +197,27 @@ def test_a_bad_upload_is_rejected_with_its_problems(mood: Shop, monkeypatch: pyt
     assert "rejected" in mood.call("jobs", "list").out
 
 
+def test_an_upload_to_a_misspelt_model_is_refused_and_leaves_nothing(mood: Shop) -> None:
+    file = mood.write("more.csv", rows(0, 10))
+    assert "there is no model moood: did you mean mood?" in mood.refused("upload", "moood", file)
+    assert "there is no model prices: train it first" in mood.refused("upload", "prices", file)
+    assert not (mood.store / "uploads" / "moood").exists()
+
+
+def test_a_list_of_a_store_that_is_not_there_says_so(shop: Shop) -> None:
+    for group in ("models", "jobs"):
+        done = shop.call(group, "list", "--json")
+        assert (done.json, "there is no store at" in done.err) == ([], True)
+    assert not shop.store.exists()
+
+
+@pytest.mark.parametrize("store", ["s3:bucket", "s3//bucket", "S3:/bucket", "file:/folder", "ftp://host/x"])
+def test_a_misspelt_store_url_is_no_folder(store: str, shop: Shop) -> None:
+    done = shop.run("models", "list", "--store", store)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "s3://bucket" in done.err
+
+
 def test_an_upload_over_the_limit_is_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYSKY_MAX_DATA_BYTES", "1024")
     assert "limit of 1024 bytes" in shop.refused("upload", "mood", shop.write("big.csv", "x" * 2000))
