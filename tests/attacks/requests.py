@@ -233,13 +233,15 @@ class Maker:
             cut = packed[: rng.choice((len(packed), len(packed) // 2))]
             return wire._replace(body=cut, headers=(*wire.headers, ("Content-Encoding", "gzip")))
         elif choice == 5:
-            body = json.dumps(
-                self._sampler.wronged({name: self._sampler.leaf() for name in rng.sample(KEYS, 4)})
-            ).encode()
+            body = json.dumps(self._odd()).encode()
         else:
             body = body.decode("utf-8", "replace").encode("utf-16")
         chunked = rng.random() < 0.1
         return wire._replace(body=body, chunked=chunked)
+
+    def _odd(self) -> Any:
+        made = {name: self._sampler.leaf() for name in self.rng.sample(KEYS, 4)}
+        return self._sampler.nameless(self._sampler.wronged(made))
 
 
 def secrets_of(tokens: Mapping[str, str], canary: str) -> Sequence[bytes]:

@@ -53,7 +53,16 @@ class Sampler:
         if name in EXAMPLES and rng.random() < 0.3:
             return EXAMPLES[name]
         value = self.value(self._schemas[name], 4, few=rng.random() < 0.7)
-        return self.wronged(value) if rng.random() < 0.4 else value
+        return self.nameless(self.wronged(value) if rng.random() < 0.4 else value)
+
+    def nameless(self, value: Any, inside: str = "") -> Any:
+        """Return the value without the secret where it names a column: those may come back in answers."""
+        if isinstance(value, dict):
+            return {name: self.nameless(part, name) for name, part in value.items()}
+        if isinstance(value, list):
+            return [self.nameless(part, inside) for part in value]
+        is_name = isinstance(value, str) and inside in ("columns", "name", "inputs")
+        return value.replace(self._canary, "column") if is_name else value
 
     def value(self, schema: Mapping[str, Any], depth: int, *, few: bool = False) -> Any:
         """Return a value that the schema allows, as far as it tells; of an object's optional parts `few`."""
@@ -73,7 +82,7 @@ class Sampler:
         if isinstance(value, dict) and value and rng.random() < 0.8:
             name = rng.choice(list(value))
             if rng.random() < 0.2:
-                return {**value, rng.choice([self._canary, *KEYS]): self.leaf()}
+                return {**value, rng.choice(KEYS): self.leaf()}  # names of keys may come back, values may not
             return {**value, name: self.wronged(value[name])}
         if isinstance(value, list) and value and rng.random() < 0.8:
             at = rng.randrange(len(value))
