@@ -1,0 +1,171 @@
+"""Uploads whose events come often, late, in any order or never: one outcome each, and none from our own writes."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from core.building import Builder, Built, Snapshot
+from core.corpus import TRAIN
+from core.dataset.snapshot import write_snapshot
+from core.fold import MAX_COVERS
+from core.ledger import digest_of
+from core.model import Model
+from core.worker import Event, Worker
+from tests.core.plant import Plant
+from tests.core.toys import csv, messages
+from tests.faults.provider_events import PROVIDERS
+from tests.faults.scoreboard import record
+from tests.faults.sizes import size
+
+SEED = 4
+WAVE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Cheap(Builder):
+    """Builds the first model again whatever comes, and counts how often."""
+
+    artifact: bytes = b""
+    built: list[int] = field(default_factory=list)
+
+    def build(
+        self, spec: Any, rows: Any, checked: Any, *, champion: Model | None = None, suspicion: Any = None
+    ) -> Built:
+        """Return the champion as if it had been learnt anew."""
+        assert champion is not None
+        self.built.append(rows.train.n_rows)
+        data = write_snapshot(rows.fresh)
+        snapshot = Snapshot(data, digest_of(data), rows.fresh.n_rows, TRAIN)
+        return Built(champion, self.artifact, (snapshot,), champion.manifest["facts"]["metrics"])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Plant:
+    plant = Plant()
+    plant.train(tmp_path_factory.mktemp("data"))
+    return plant
+
+
+def _cheap(plant: Plant) -> Cheap:
+    state = plant.state()
+    return Cheap(artifact=plant.store.get(state.versions[plant.production()].artifact_key).data)
+
+
+def _bodies(n: int) -> list[bytes]:
+    """Return uploads of two rows; every seventh is no table."""
+    rows = csv(messages(2 * n, seed=9)).splitlines(keepends=True)
+    good = [rows[0] + rows[1 + 2 * i] + rows[2 + 2 * i] for i in range(n)]
+    return [b"no,table\n" if i % 7 == 3 else body for i, body in enumerate(good)]
+
+
+def _put(plant: Plant, n: int) -> list[tuple[str, str]]:
+    """Put n uploads; return key and token of each."""
+    keys = [f"uploads/toy/{i % 9}/file {i}+ü.csv" for i in range(n)]
+    return [(key, plant.store.put(key, body)) for key, body in zip(keys, _bodies(n), strict=True)]
+
+
+def _faults(plant: Plant, put: list[tuple[str, str]]) -> list[str]:
+    """Return what is wrong: uploads without just one outcome, and versions of a source that has another."""
+    state = plant.state()
+    ends = Counter(source.key for source in state.sources.values() if source.status in ("published", "rejected"))
+    wrong = [f"{key}: {ends[key]} outcomes" for key, _ in put if ends[key] != 1]
+    wrong += [f"{state.sources[src].key} is {state.sources[src].status}" for src in sorted(state.open)]
+    bad = sum(source.status == "rejected" for source in state.sources.values())
+    expected = sum(i % 7 == 3 for i in range(len(put)))
+    return wrong + ([] if bad == expected else [f"{bad} rejected, not {expected}"])
+
+
+def _deliver(worker: Worker, rng: random.Random, key: str, token: str) -> None:
+    provider = rng.choice(PROVIDERS)
+    provider.deliver(worker, provider.parse(provider.event(key, token)))
+
+
+def test_every_upload_has_one_outcome_however_its_events_come(trained: Plant) -> None:
+    n, started, rng = size(300, 10_000), time.perf_counter(), random.Random(SEED)
+    plant = trained.copy()
+    cheap = _cheap(plant)
+    worker = plant.worker(builder=cheap)
+    put, late = [], list[tuple[str, str]]()
+    everything = dict(zip([f"uploads/toy/{i % 9}/file {i}+ü.csv" for i in range(n)], _bodies(n), strict=True))
+    keys = list(everything)
+    for low in range(0, n, WAVE):
+        wave = [(key, plant.store.put(key, everything[key])) for key in keys[low : low + WAVE]]
+        put += wave
+        plant.clock.now += 10.0
+        lost = 1.0 if low + WAVE >= n else 0.1  # of the last ones no event comes
+        told = [item for item in wave if rng.random() >= lost]
+        due = late + [item for item in told for _ in range(rng.randint(1, 5))]
+        rng.shuffle(due)
+        due, late = due[len(due) // 4 :], due[: len(due) // 4]
+        for key, token in due:
+            _deliver(worker, rng, key, token)
+    assert _faults(plant, put), "nothing is left to the reconciler"
+    for _ in range(2):
+        worker.tick()
+    wrong = _faults(plant, put)
+    for key, token in late:
+        _deliver(worker, rng, key, token)
+    built = len(cheap.built)
+    wrong += _faults(plant, put) + _recursion(plant, worker)
+    if len(cheap.built) != built:
+        wrong.append("an event of a settled or of an own object was trained on")
+    record("events: one outcome each, 0 duplicates, 0 recursion", n, len(wrong), time.perf_counter() - started)
+    assert wrong == [], f"seed {SEED}"
+
+
+def _recursion(plant: Plant, worker: Worker) -> list[str]:
+    """Return what the events of all objects in the store, the system's own among them, started."""
+    head = plant.state().head
+    for entry in list(plant.store.list("")):
+        for provider in PROVIDERS:
+            provider.deliver(worker, provider.parse(provider.event(entry.key, entry.token)))
+    return [] if plant.state().head == head else ["an event of an object that the system wrote had an effect"]
+
+
+def test_a_thousand_uploads_at_once_are_few_trainings_and_none_is_lost(trained: Plant) -> None:
+    n, started = size(60, 1000), time.perf_counter()
+    plant = trained.copy()
+    cheap = _cheap(plant)
+    put = _put(plant, n)
+    plant.clock.now += 10.0
+    workers = [plant.worker(builder=cheap) for _ in range(8)]
+    threads = [threading.Thread(target=_work, args=(worker, put[i::8])) for i, worker in enumerate(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for _ in range(2):
+        plant.clock.now += 1000.0
+        plant.first.tick()
+    wrong = _faults(plant, put)
+    bound = 3 * (n // MAX_COVERS + 1 + len(workers))
+    if len(cheap.built) > bound:
+        wrong.append(f"{len(cheap.built)} trainings, at most {bound} are due")
+    goal = f"events: a burst is few trainings ({len(cheap.built)}), no source lost"
+    record(goal, n, len(wrong), time.perf_counter() - started)
+    assert wrong == []
+
+
+def _work(worker: Worker, put: list[tuple[str, str]]) -> None:
+    for key, token in put:
+        worker.handle(Event(key, token))
+
+
+def test_the_count_sees_a_lost_upload_and_one_with_two_outcomes(trained: Plant) -> None:
+    plant = trained.copy()
+    put = _put(plant, 4)
+    worker = plant.worker(builder=_cheap(plant))
+    plant.clock.now += 10.0
+    worker.handle(Event(*put[0]))
+    assert _faults(plant, put) == []
+    assert _faults(plant, [*put, ("uploads/toy/lost.csv", "1")])
+    plant.store.put(put[0][0], b"no,table\n")
+    worker.handle(Event(put[0][0]))
+    assert _faults(plant, put)[0].endswith("2 outcomes")
