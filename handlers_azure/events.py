@@ -67,7 +67,7 @@ def created(event: Any, store_url: str, *, warn: Warn) -> list[Hint]:
     if not keys:
         warn("not in this store")
     etag = data.get("eTag")
-    token = etag.strip('"') if isinstance(etag, str) and etag and len(names) == 1 else None
+    token = etag.strip('"') if isinstance(etag, str) and etag.isascii() and etag and len(names) == 1 else None
     return [(key, token) for key in keys]
 
 
