@@ -20,7 +20,7 @@ class Crash(BaseException):
 class Plan(NamedTuple):
     """`rate` of faulty calls; the actor dies at its call number `crash_at`, before or after the effect.
 
-    `bursts` is the rate of calls at which the store goes away for a while: BURST calls in a row fail.
+    `bursts` is the rate of calls at which the store goes away for BURST calls, for writers at least.
     """
 
     rate: float = 0.15
@@ -98,6 +98,7 @@ class FaultStore:
         self._turn = turn
         self.calls = 0
         self._away = 0
+        self._readable = False
 
     def get(self, key: str, token: str | None = None) -> Blob:
         """Read, sometimes not, sometimes only the first half."""
@@ -158,10 +159,10 @@ class FaultStore:
         return done
 
     def _fault(self, write: bool) -> float:
-        """Draw what goes wrong with a call: 0 to 1, or nothing. While the store is away no read succeeds."""
+        """Draw what goes wrong with a call: 0 to 1, or nothing. While the store is away most writes are lost."""
         if self._plan.bursts and not self._away and self._rng.random() < self._plan.bursts:
-            self._away = self._rng.randrange(*BURST)
+            self._away, self._readable = self._rng.randrange(*BURST), self._rng.random() < 0.5
         away, self._away = self._away > 0, max(0, self._away - 1)
-        if away:
-            return self._rng.random() if write else 0.0
+        if away and (write or not self._readable):
+            return self._rng.random() ** 2 if write else 0.0
         return self._rng.random() / self._plan.rate if self._plan.rate else 1.0

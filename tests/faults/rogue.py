@@ -20,11 +20,12 @@ def forge(registry: Registry, model: str, rng: random.Random) -> Entry | None:
 
 
 def _source(state: State, rng: random.Random) -> tuple[str, int] | None:
-    """Draw a source and an attempt at it, which may be old, right or yet to come."""
+    """Draw a source, an open one if there is one, and an attempt at it: mostly the right one."""
     if not state.sources:
         return None
-    src = rng.choice(sorted(state.sources))
-    return src, max(0, state.sources[src].attempt + rng.choice([-1, 0, 0, 1]))
+    claimed = sorted(src for src, source in state.sources.items() if source.status == "claimed")
+    src = rng.choice(claimed if claimed and rng.random() < 0.7 else sorted(state.sources))
+    return src, max(0, state.sources[src].attempt + rng.choice([-1, 0, 0, 0, 1]))
 
 
 def _claim(registry: Registry, model: str, rng: random.Random) -> Entry | None:
@@ -63,7 +64,7 @@ def _publish(registry: Registry, model: str, rng: random.Random) -> Entry | None
         "op": "publish",
         "src": src,
         "attempt": attempt,
-        "version": rng.choice(["v-" + src[:12], *sorted(state.versions)]),
+        "version": rng.choice(["v-" + src[:12], rng.choice(sorted(state.versions) or ["v-" + src[:12]])]),
         "manifest_sha256": digest,
         "artifact_key": key,
         "size": 1,
@@ -77,14 +78,19 @@ def _alias(registry: Registry, model: str, rng: random.Random) -> Entry | None:
     state = registry.state(model)
     name = rng.choice([PRODUCTION, PRODUCTION, "staging", PREVIOUS])
     rev = state.aliases[name].rev if name in state.aliases else 0
-    names = [*sorted(state.versions), "v-000000000000"]
-    splits = [{"version": rng.choice(names), "weight": rng.choice([100, 50, 0])} for _ in range(rng.randrange(3))]
+    live = sorted(name for name, version in state.versions.items() if version.retired is None)
+    names = live if live and rng.random() < 0.7 else [*sorted(state.versions), "v-000000000000"]
+    weights = rng.choices([100, 50, 0], [3, 1, 2], k=rng.choice([0, 1, 1, 1, 2]))
+    splits = [{"version": rng.choice(names), "weight": weight} for weight in weights]
     return {"op": "alias", "name": name, "expect_rev": rev + rng.choice([-1, 0, 0, 1]), "splits": splits}
 
 
 def _retire(registry: Registry, model: str, rng: random.Random) -> Entry | None:
-    versions = sorted(registry.state(model).versions)
-    return {"op": "retire", "version": rng.choice(versions)} if versions else None
+    state = registry.state(model)
+    held = {split.version for alias in state.aliases.values() for split in alias.splits}
+    free = sorted(state.versions.keys() - held)
+    drawn = free if free and rng.random() < 0.7 else sorted(state.versions)
+    return {"op": "retire", "version": rng.choice(drawn)} if drawn else None
 
 
 _FORGES: tuple[Forge, ...] = (_claim, _outcome, _publish, _alias, _retire)

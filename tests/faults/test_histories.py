@@ -22,12 +22,12 @@ from core.store import MemoryStore
 from tests.faults.auditor import Violation, audit
 from tests.faults.campaigns import campaign, large_campaign, scored
 from tests.faults.fault_store import Crash, FaultStore, LateWrites, Plan, Recorder
-from tests.faults.histories import MODEL, UPLOADS, Actor, Setting, run
+from tests.faults.histories import MENDING, MODEL, UPLOADS, Actor, Setting, run
 from tests.faults.places import EMULATORS, Fresh
 from tests.faults.sizes import size
 
 SIZES = {"memory": size(300, 200_000), "local": size(15, 1000), **dict.fromkeys(EMULATORS, size(1, 100))}
-MUTANT_SEEDS = 400
+MUTANT_SEEDS = 600
 
 
 def test_no_history_breaks_a_promise() -> None:
@@ -172,7 +172,9 @@ class Backwards(Registry):
 
 MUTANTS = {
     "a store that overwrites": Setting(make_store=OverwritingStore),
-    "a store that swaps blindly": Setting(make_store=BlindSwapStore),
+    "a store that swaps blindly": Setting(
+        make_store=BlindSwapStore, moods=(MENDING,), rates=(0.02,), bursts=(0.0,), turns=(14,)
+    ),
     "a conflict taken for success": Setting(make_registry=with_ledger(OwnsConflicts)),
     "silence taken for success": Setting(make_registry=with_ledger(TrustsSilence)),
     "another slot after silence": Setting(make_registry=with_ledger(MovesOn)),
