@@ -18,7 +18,7 @@ from core.dataset.source import ABSENT, Run
 from core.schema import MAX_TEXT_CHARS, Refused
 
 # RFC 8259's numbers plus a leading "+", "1." and ".5": what float() takes, less words, "_" and other digits
-NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*", re.ASCII)
+NUMBER = re.compile(r"[ \t]*[+-]?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*", re.ASCII)
 _NUMERIC = re.compile(r"[0-9+\-.eE \t,]*", re.ASCII)
 NAN = math.nan
 

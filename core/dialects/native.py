@@ -24,7 +24,7 @@ MAX_AXES = 8
 MAX_CELL_CHARS = 131_072
 _EXTRAS = frozenset({"model", "version", "id", "params", "parameters"})
 _TENSOR = {"name", "datatype", "shape", "data"}
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 
 
 class Asked(NamedTuple):
