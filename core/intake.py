@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -40,8 +41,8 @@ class Intake:
     scratch: str | None = None
     free_bytes: Callable[[str], int] = lambda path: shutil.disk_usage(path).free
 
-    def read(self, item: Pending, spec: ModelSpec) -> Dataset | None:
-        """Return the rows of an upload; None for a request, which brings none.
+    def read(self, item: Pending, spec: ModelSpec) -> tuple[Dataset | None, str]:
+        """Return the rows of an upload and the sha256 of its bytes; None and "" for a request, which brings none.
 
         Raises DataRejected for what is wrong with the object itself, OutOfRoom, Transient, Denied.
         """
@@ -49,9 +50,12 @@ class Intake:
         try:
             if inbox is not None and inbox.kind == "job":
                 self._check_request(item)
-                return None
+                return None, ""
             with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
-                return read_table(self._fetched(item, folder), spec, limits=self.limits)
+                path = self._fetched(item, folder)
+                with open(path, "rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+                return read_table(path, spec, limits=self.limits), content
         except Missing:
             raise DataRejected("gone", "the object was removed before it was read") from None
         except Stale:

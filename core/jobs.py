@@ -40,6 +40,7 @@ class Pending(NamedTuple):
     """One piece of work: `todo` is train | gate | park | reject (then `reason` is gone or superseded).
 
     `token` pins the generation to read (None: not to be read); `attempt` is the next for train, else the latest.
+    `content` is the sha256 of an upload's bytes once they were read.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Pending(NamedTuple):
     version: str | None = None
     size: int = 0
     modified: float = 0.0
+    content: str = ""
 
     @property
     def job_id(self) -> str:
@@ -95,6 +97,11 @@ class Claim(NamedTuple):
         rest = tuple(item for item in self.items if item.src != src)
         return self._replace(items=rest) if rest else None
 
+    def having_read(self, src: str, content: str) -> Claim:
+        """Return the claim with the sha256 of what one of its sources holds."""
+        items = (item._replace(content=content) if item.src == src else item for item in self.items)
+        return self._replace(items=tuple(items))
+
 
 class JobView(NamedTuple):
     """A job as GET /jobs/{id} shows it: `status` is queued | running | succeeded | rejected | parked."""
@@ -113,7 +120,11 @@ class JobView(NamedTuple):
 
 
 def source_id(key: str, token: str) -> str:
-    """Return the id of one generation of an object: 32 hex digits."""
+    """Return the id of one generation of an upload, or of a request, whose key alone names it: 32 hex digits.
+
+    A copy of a store has other generations: what was asked for once must not be done again there.
+    """
+    token = "" if key.startswith("jobs/") else token
     return hashlib.sha256(f"{key}\n{token}".encode()).hexdigest()[:32]
 
 

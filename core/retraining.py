@@ -161,9 +161,12 @@ def _read_uploads(shop: Workshop, held: Claim, base: Base) -> tuple[Claim, list[
     Raises DataRejected if there is only one source and it is bad.
     """
     datasets = []
+    learnt = _learnt(shop.registry.state(held.model))
     for item in held.items:
         try:
-            found = shop.intake.read(item, base.spec)
+            found, content = shop.intake.read(item, base.spec)
+            if content in learnt:
+                raise DataRejected("duplicate", f"version {learnt[content]} has learnt from this file already")
             if found is not None and not base.spec.gate.allow_leakage:
                 check_new_leakage(found, base.known.train, base.spec.task)
         except DataRejected as rejection:
@@ -175,7 +178,20 @@ def _read_uploads(shop: Workshop, held: Claim, base: Base) -> tuple[Claim, list[
             continue
         if found is not None:
             datasets.append(found)
+            held = held.having_read(item.src, content)
     return held, datasets
+
+
+def _learnt(state: State) -> dict[str, str]:
+    """Return which version learnt from an upload, by the sha256 of its bytes.
+
+    A file that comes again, copied, renamed or touched, is the same file: it must not undo a rollback.
+    """
+    learnt: dict[str, str] = {}
+    for name, version in state.versions.items():
+        for part in version.parts:
+            learnt |= {content: name for content in part.get("uploads", ()) if content not in learnt}
+    return learnt
 
 
 def _trusted(shop: Workshop, held: Claim, base: Base, uploads: list[Dataset]) -> tuple[Claim, list[Dataset]]:
@@ -217,10 +233,13 @@ def publish(shop: Workshop, held: Claim, spec: ModelSpec, rows: Corpus, built: B
     """
     registry, model, src, attempt = shop.registry, held.model, held.src, held.attempt
     modified = max(item.modified for item in held.items)
+    uploads = sorted({item.content for item in held.items} - {""})
     parts = [dict(part) for part in rows.kept]
     for snapshot in built.snapshots:
         key, sha256 = registry.put_artifact(model, src, attempt, snapshot.data)
-        about = {"rows": snapshot.rows, "kind": snapshot.kind, "modified": modified}
+        about: dict[str, Any] = {"rows": snapshot.rows, "kind": snapshot.kind, "modified": modified}
+        if uploads and snapshot.kind == corpus.TRAIN:
+            about["uploads"] = uploads
         parts.append({"key": key, "sha256": sha256, **about})
     key, _ = registry.put_artifact(model, src, attempt, built.data)
     version = version_id(src, spec)

@@ -21,7 +21,7 @@ def test_the_spec_of_init_trains_as_it_is(shop: Shop) -> None:
 def test_an_edited_spec_is_kept_when_another_takes_its_place(shop: Shop) -> None:
     data, out = shop.write("mood.csv", rows(0, 60)), shop.folder / "mood.toml"
     arguments = ("init", data, "--label", "label", "--no-compare", "--out", str(out))
-    assert "kept" not in shop.run(*arguments).err + shop.run(*arguments).err
+    assert "is kept in" not in shop.run(*arguments).err + shop.run(*arguments).err
     out.write_text("# my own rules\n")
     done = shop.run(*arguments)
     assert (done.code, f"kept in {out}.bak" in done.err) == (0, True)

@@ -421,6 +421,27 @@ def test_a_malformed_request_is_rejected(plant: Plant, body: bytes) -> None:
 # --- events that come twice, late, or for nothing
 
 
+def test_a_file_that_was_learnt_from_comes_again_without_effect_even_after_a_rollback(plant: Plant) -> None:
+    rows = messages(120, noise=0.1, seed=7)
+    plant.upload(rows)
+    (done,) = plant.first.tick()
+    before = plant.shop.registry.rollback("toy", op_id="back")
+    for key in (UPLOAD, "uploads/toy/copied.csv"):  # touched, and under another name
+        plant.upload(rows, key)
+        (again,) = plant.first.tick()
+        assert (again.status, again.reason.partition(":")[0]) == ("rejected", "duplicate")
+        assert str(done.version) in again.reason
+    assert plant.production() != done.version
+    assert before is not None
+
+
+def test_a_request_is_the_same_in_a_copy_of_the_store(plant: Plant) -> None:
+    plant.upload(b'{"kind": "train"}', "jobs/toy/one.json")
+    assert [outcome.status for outcome in plant.first.tick()] == ["promoted"]
+    plant.upload(b'{"kind": "train"}', "jobs/toy/one.json")  # a copy has other generations
+    assert plant.first.tick() == []
+
+
 def test_five_deliveries_of_one_event_have_one_effect(plant: Plant) -> None:
     token = plant.upload(messages(100, seed=1))
     outcomes = [plant.worker().handle(Event(UPLOAD, token)) for _ in range(5)]
