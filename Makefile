@@ -7,11 +7,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?= $(shell sh scripts/find_python.sh)
 JOBS ?= 2
 
-.PHONY: help demo test check faults soak sbom audit-deps bench bench-quality bench-cold lock clean
+.PHONY: help demo test test-deploy check faults soak sbom audit-deps bench bench-quality bench-cold lock clean
 
 help:
 	@echo "make demo           install, then train, serve, retrain and roll back three models on this machine"
 	@echo "make test           the test suite, with branch coverage of core"
+	@echo "make test-deploy    apply AWS's stack to an emulator that enforces IAM, use it, destroy it (needs terraform)"
 	@echo "make check          ruff, mypy, bandit, import contracts, changelog and version"
 	@echo "make faults         every suite that tries to break the promises, at full size; one table (hours)"
 	@echo "make soak           a busy server on a bad disk for POLYSKY_SOAK_S=60 seconds; one table"
@@ -46,11 +47,20 @@ $(VENV)/.polysky: pyproject.toml $(VENV)/.requirements
 	$(PIP) install --quiet --no-deps --editable .
 	@touch $@
 
+build/ministack/.done: infra/requirements/ministack.txt $(VENV)/.python
+	"$(BIN)/python" -m venv build/ministack
+	build/ministack/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
+		--requirement infra/requirements/ministack.txt
+	@touch $@
+
 demo: $(VENV)/.polysky
 	$(BIN)/polysky demo
 
 test: $(VENV)/.polysky $(VENV)/.runtimes tests/emulators/node_modules/.done
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --ignore tests/deploy
+
+test-deploy: $(VENV)/.polysky build/ministack/.done
+	$(BIN)/python -m pytest tests/deploy
 
 check: $(VENV)/.polysky
 	$(BIN)/ruff check .

@@ -1,0 +1,250 @@
+"""The stack of AWS, applied with IAM enforced: from an upload to an answer, two environments; then destroyed."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from scripts import package
+from scripts.cli import run
+from scripts.packaging import archive
+from tests.deploy import ministack
+from tests.infra.terraform import INFRA, Stack
+from tests.mood import SPEC, rows
+
+_DEADLINE_S = 120.0
+
+
+class Cloud(NamedTuple):
+    """An account on the emulator, and the folder of the packages."""
+
+    endpoint: str
+    packages: Path
+
+    def client(self, service: str, **credentials: str) -> Any:
+        """Return an SDK client, by default the administrator's."""
+        mine = {"aws_access_key_id": ministack.ACCOUNT, "aws_secret_access_key": "emulator"}
+        keys: Any = credentials or mine
+        return boto3.client(service, endpoint_url=self.endpoint, region_name=ministack.REGION, **keys)
+
+    def as_role(self, role: str, service: str) -> Any:
+        """Return a client with the rights of a role."""
+        arn = f"arn:aws:iam::{ministack.ACCOUNT}:role/{role}"
+        got = self.client("sts").assume_role(RoleArn=arn, RoleSessionName="tests")["Credentials"]
+        return self.client(
+            service,
+            aws_access_key_id=got["AccessKeyId"],
+            aws_secret_access_key=got["SecretAccessKey"],
+            aws_session_token=got["SessionToken"],
+        )
+
+
+class Deployment(NamedTuple):
+    """One environment that stands."""
+
+    cloud: Cloud
+    stack: Stack
+    outputs: dict[str, Any]
+    token: str
+
+    @property
+    def bucket(self) -> str:
+        """Return the name of the store's bucket."""
+        return str(self.outputs["store"]).removeprefix("s3://")
+
+    def ask(self, method: str, path: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
+        """Return status and answer of a request through the HTTP API."""
+        url = f"{self.cloud.endpoint}/_aws/execute-api/{self.outputs['api_id']}/$default{path}"
+        headers = {"authorization": f"Bearer {self.token if token is None else token}"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, {**headers, "content-type": "application/json"}, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def upload(self, name: str, text: str) -> None:
+        """Drop a file into the inbox."""
+        self.cloud.client("s3").put_object(Bucket=self.bucket, Key=f"uploads/mood/{name}", Body=text.encode())
+
+    def predict(self) -> tuple[int, Any]:
+        """Return the answer to a text."""
+        return self.ask("POST", "/predict/mood", {"text": "cake and a gift"})
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """An empty account, and the functions' packages."""
+    folder = tmp_path_factory.mktemp("cloud")
+    with ministack.start(folder / "log") as endpoint:
+        for name in ("aws-predict", "aws-train"):
+            archive.write_zip(package.build(name, folder / name), folder / f"{name}.zip")
+        yield Cloud(endpoint, folder)
+
+
+@pytest.fixture(scope="module")
+def prod(cloud: Cloud) -> Iterator[Deployment]:
+    """The first environment, with a model in production."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield deploy(cloud, "prod", patch)
+
+
+def deploy(cloud: Cloud, environment: str, patch: pytest.MonkeyPatch) -> Deployment:
+    """Apply the stack and train a first model into its store, as an operator does."""
+    stack = Stack(INFRA / "aws" / "terraform", cloud.packages / f"stack-{environment}")
+    stack.run("apply", "-auto-approve", "-input=false", variables=variables(cloud, environment))
+    outputs = stack.outputs()
+    for name, value in operator(cloud).items():
+        patch.setenv(name, value)
+    (cloud.packages / "mood.toml").write_text(SPEC)
+    (cloud.packages / "data.csv").write_text(rows(0, 100))
+    spec, data, store = cloud.packages / "mood.toml", cloud.packages / "data.csv", outputs["store"]
+    assert run(["train", str(spec), "--data", str(data), "--store", store]) == 0
+    return Deployment(cloud, stack, outputs, _token(store))
+
+
+def _token(store: str) -> str:
+    import contextlib
+    import io
+
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert run(["token", "create", "--role", "admin", "--store", store, "--json"]) == 0
+    return str(json.loads(said.getvalue())["token"])
+
+
+def variables(cloud: Cloud, environment: str) -> dict[str, Any]:
+    """Return what the stack is told."""
+    told = {"endpoint": cloud.endpoint, "packages": str(cloud.packages), "keep_bucket": False}
+    return {**told, "environment": environment, "settings": {"POLYSKY_REFRESH_S": "0.2"}}
+
+
+def operator(cloud: Cloud) -> dict[str, str]:
+    """Return the environment of the operator's commands."""
+    return {
+        **{"AWS_ENDPOINT_URL": cloud.endpoint, "AWS_REGION": ministack.REGION, "POLYSKY_ALLOW_HTTP": "true"},
+        **{"AWS_ACCESS_KEY_ID": ministack.ACCOUNT, "AWS_SECRET_ACCESS_KEY": "emulator"},
+        "AWS_DEFAULT_REGION": ministack.REGION,
+    }
+
+
+def until(seen: Callable[[], Any]) -> Any:
+    """Return what `seen` returns as soon as that is true of anything."""
+    deadline = time.monotonic() + _DEADLINE_S
+    while not (found := seen()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.5)
+    return found
+
+
+def test_an_upload_retrains_and_the_api_answers_with_the_new_version(prod: Deployment) -> None:
+    status, first = prod.predict()
+    assert (status, first["predictions"][0]["label"]) == (200, "glad")
+    prod.upload("more.csv", rows(100, 160))
+    second = until(lambda: (answer := prod.predict())[1]["version"] != first["version"] and answer)
+    assert second[0] == 200
+    status, history = prod.ask("GET", "/models/mood/history")
+    assert [entry["op"] for entry in history["entries"]].count("publish") == 2
+    assert prod.ask("POST", "/models/mood/rollback", {})[0] == 200
+    until(lambda: prod.predict()[1]["version"] == first["version"])
+
+
+def test_strangers_are_refused_by_core_behind_the_gateway(prod: Deployment) -> None:
+    assert prod.ask("GET", "/health", token="")[0] == 200
+    for path, method in (("/predict/mood", "POST"), ("/models/mood/history", "GET"), ("/nothing", "GET")):
+        status, problem = prod.ask(method, path, token="polysky_wrong")
+        assert (status, problem["code"]) == (401, "unauthorized"), path
+
+
+def test_a_bad_file_is_rejected_with_a_reason_and_fails_no_function(prod: Deployment) -> None:
+    prod.upload("bad.csv", "text,label\nonly one class,glad\n")
+
+    def rejected() -> list[Any]:
+        entries = prod.ask("GET", "/models/mood/history")[1]["entries"]
+        return [entry for entry in entries if entry["op"] == "reject"]
+
+    assert until(rejected)[0]["key"] == "uploads/mood/bad.csv"
+    assert _failed(prod) == []
+
+
+# by role and number: something that it must not do
+FORBIDDEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "predict writes": ("put_object", {"Key": "reg/mood/alias/production.json", "Body": b"{}"}),
+    "predict reads an upload": ("get_object", {"Key": "uploads/mood/more.csv"}),
+    "control makes a token": ("put_object", {"Key": "auth/tokens/a.json", "Body": b"{}", "IfNoneMatch": "*"}),
+    "control deletes": ("delete_object", {"Key": "reg/mood/art/x"}),
+    "job reads tokens": ("get_object", {"Key": "auth/tokens/a.json"}),
+    "job starts itself": ("put_object", {"Key": "uploads/mood/own.csv", "Body": b"a"}),
+    "job replaces a log entry": ("put_object", {"Key": "reg/mood/log/000000000000.json", "Body": b"{}"}),
+    "tick deletes a log entry": ("delete_object", {"Key": "reg/mood/log/000000000000.json"}),
+}
+
+
+@pytest.mark.parametrize("what", sorted(FORBIDDEN))
+def test_no_role_may_do_more_than_its_work(prod: Deployment, what: str) -> None:
+    s3 = prod.cloud.as_role(f"polysky-prod-{what.partition(' ')[0]}", "s3")
+    operation, arguments = FORBIDDEN[what]
+    with pytest.raises(ClientError) as refused:
+        getattr(s3, operation)(Bucket=prod.bucket, **arguments)
+    assert refused.value.response["Error"]["Code"] == "AccessDenied"
+
+
+def test_an_event_that_keeps_failing_lies_in_the_queue_and_the_next_tick_makes_up_for_it(prod: Deployment) -> None:
+    iam = prod.cloud.client("iam")
+    statement = {"Effect": "Deny", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{prod.bucket}/uploads/*"}
+    denied = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_role_policy(RoleName="polysky-prod-job", PolicyName="outage", PolicyDocument=denied)
+    prod.upload("unlucky.csv", rows(200, 260))
+    until(lambda: _failed(prod))
+    iam.delete_role_policy(RoleName="polysky-prod-job", PolicyName="outage")
+
+    def published() -> bool:
+        prod.cloud.client("lambda").invoke(FunctionName="polysky-prod-tick", Qualifier="live", Payload=b"{}")
+        keys = [entry.get("key") for entry in prod.ask("GET", "/models/mood/history")[1]["entries"]]
+        versions = prod.ask("GET", "/models/mood/versions")[1]
+        return "uploads/mood/unlucky.csv" in keys and len(versions["versions"]) >= 3
+
+    until(published)
+
+
+def _failed(deployment: Deployment) -> list[Any]:
+    sqs, queue = deployment.cloud.client("sqs"), deployment.outputs["failed_events"]
+    found: list[Any] = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
+    return found
+
+
+def test_a_second_environment_stands_beside_and_both_leave_nothing(prod: Deployment) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        test = deploy(prod.cloud, "test", patch)
+        assert test.predict()[0] == prod.predict()[0] == 200
+        assert test.ask("GET", "/models/mood/history", token=prod.token)[0] == 401
+        for deployment, name in ((test, "test"), (prod, "prod")):
+            told = variables(prod.cloud, name)
+            deployment.stack.run("destroy", "-auto-approve", "-input=false", variables=told)
+    assert left(prod.cloud) == []
+
+
+def left(cloud: Cloud) -> list[Any]:
+    """Return whatever is still there."""
+    client = cloud.client
+    return [
+        *client("s3").list_buckets()["Buckets"],
+        *client("lambda").list_functions()["Functions"],
+        *client("iam").list_roles()["Roles"],
+        *client("sqs").list_queues().get("QueueUrls", []),
+        *client("logs").describe_log_groups()["logGroups"],
+        *client("cloudwatch").describe_alarms()["MetricAlarms"],
+        *client("apigatewayv2").get_apis()["Items"],
+        *client("sns").list_topics()["Topics"],
+        *client("scheduler").list_schedules()["Schedules"],
+    ]
