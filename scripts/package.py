@@ -24,6 +24,7 @@ MARKER = "polysky-package.json"
 EXTRAS = {
     "image": "pictures",
     "lemma": "lemmas of words",
+    "oidc": "access tokens of an OpenID Connect issuer",
     "onnx": "models that run on onnxruntime",
     "parquet": "learning from Parquet files",
     "signing": "signatures of artifacts",
