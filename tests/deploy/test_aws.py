@@ -167,7 +167,7 @@ def test_strangers_are_refused_by_core_behind_the_gateway(prod: Deployment) -> N
 
 
 def test_a_bad_file_is_rejected_with_a_reason_and_fails_no_function(prod: Deployment) -> None:
-    prod.upload("bad.csv", "text,label\nonly one class,glad\n")
+    prod.upload("bad.csv", "text,label\ncake,glad\nrain\n")
 
     def rejected() -> list[Any]:
         entries = prod.ask("GET", "/models/mood/history")[1]["entries"]
