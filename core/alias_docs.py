@@ -14,7 +14,7 @@ from typing import Any
 
 from core.errors import Exists, Missing, Stale, StoreError
 from core.keys import alias_key, alias_prefix
-from core.ledger import canonical
+from core.ledger import Backoff, canonical
 from core.state import Split, State
 from core.store import Blob, ObjectStore
 from core.versions import document_sha256, is_whole
@@ -26,27 +26,35 @@ _SAMPLE = 64
 class AliasDocs:
     """Writes and repairs the documents of all models."""
 
-    def __init__(self, store: ObjectStore, rng: random.Random) -> None:
+    def __init__(self, store: ObjectStore, rng: random.Random, backoff: Backoff) -> None:
         self._store = store
         self._rng = rng
+        self._backoff = backoff
 
     def write(self, state: State, ref: str) -> bool:
-        """Write the document of `ref`, if the one in the store has a lower rev; return whether it was written."""
+        """Write the document of `ref`, if the one in the store has a lower rev; return whether it was written.
+
+        Tries again after Transient: until the document is there, nobody serves what was acknowledged.
+        """
         fresh = _document(state, ref)
         for _ in range(_TRIES):
             try:
-                return self._replace(state.model, ref, fresh, self._read(state.model, ref))
+                return self._backoff.call(
+                    lambda: self._replace(state.model, ref, fresh, self._read(state.model, ref))
+                )
             except (Exists, Stale, Missing):
                 continue
             except StoreError:
                 break
         return False
 
-    def repair(self, state: State, refresh: Callable[[], State]) -> list[str]:
+    def repair(self, state: State, refresh: Callable[[], State], *, aliases_only: bool = False) -> list[str]:
         """Return the names of the documents that were missing, behind or damaged, and are now right.
 
         Of the versions' documents that are there, which nobody writes again, up to _SAMPLE are looked at, by lot.
         """
+        if aliases_only:
+            return [ref for ref in sorted(state.aliases) if self._mend(state.model, ref, refresh)]
         listed = {entry.key for entry in self._store.list(alias_prefix(state.model))}
         live = [name for name, version in state.versions.items() if version.retired is None]
         present = [name for name in live if alias_key(state.model, name) in listed]

@@ -65,7 +65,7 @@ class Registry:
         self._sleep = sleep
         self._rng = rng
         self._backoff = Backoff(sleep, rng)
-        self._docs = AliasDocs(store, rng)
+        self._docs = AliasDocs(store, rng, self._backoff)
         self._ledgers: dict[str, Ledger] = {}
         self._lock = threading.Lock()
 
@@ -278,9 +278,12 @@ class Registry:
         """Return the index of the first bad log entry, None if the log is sound."""
         return audit.verify(self.store, check_name(model, "model"), anchor)
 
-    def repair_aliases(self, model: str) -> list[str]:
-        """Return the names of the alias documents that lagged or were damaged; now they are right."""
-        return self._docs.repair(self._known(model), lambda: self.state(model))
+    def repair_aliases(self, model: str, *, aliases_only: bool = False) -> list[str]:
+        """Return the names of the alias documents that lagged or were damaged; now they are right.
+
+        With `aliases_only` those of the versions themselves are not looked at.
+        """
+        return self._docs.repair(self._known(model), lambda: self.state(model), aliases_only=aliases_only)
 
     def _changed_version(self, model: str, make: Maker, op_id: str, same: Mapping[str, Any]) -> Version:
         entry = _expect(self.ledger(model).append(make, op_id), same)

@@ -48,6 +48,7 @@ INBOXES = ("uploads/", "jobs/")
 ACTOR = "system:worker"
 _SHOWN = {"claimed": "running", "published": "succeeded"}  # the words of a job's status
 TIDY_S = 3600.0
+MEND_S = 10.0  # how long an alias may point elsewhere than the log says, if its writer died or gave up
 RETRY_S = 30.0  # how long a run that failed through no fault of its data rests
 GRACE_S = 30.0  # a lease outlives the run's deadline by this
 _DATA_FAULTS = (DataRejected, FitFailed, ConfigError)
@@ -89,6 +90,7 @@ class Worker:
         self._lease_s, self._min_age_s = lease_s, min_age_s
         self._memo = Memo()
         self._tidied: float | None = None
+        self._mended = 0.0
         self._resting: dict[str, float] = {}  # source whose verdict failed → when to try again
 
     def handle(self, event: Event, *, deadline: float | None = None) -> Outcome:
@@ -127,8 +129,11 @@ class Worker:
         for model in {outcome.model for outcome in outcomes}:
             self._count_jobs(model)
         if self._tidied is None or now - self._tidied >= TIDY_S:
-            self._tidied = now
-            self._tidy()
+            self._tidied = self._mended = now
+            self._tidy(whole=True)
+        elif not 0.0 <= now - self._mended < MEND_S:
+            self._mended = now
+            self._tidy(whole=False)
         return outcomes
 
     # -- finding -------------------------------------------------------------------------------------------
@@ -299,8 +304,8 @@ class Worker:
     def _broken(self, model: str, error: CoreError) -> None:
         self._telemetry.log("alert", "error", alert="log_broken", model=model, detail=error.message)
 
-    def _tidy(self) -> None:
-        """Repair alias documents and collect dead bytes, as far as store and logs let us."""
+    def _tidy(self, *, whole: bool) -> None:
+        """Repair alias documents and, if `whole`, collect dead bytes, as far as store and logs let us."""
         try:
             models = self.shop.registry.models()
         except CoreError as error:
@@ -308,13 +313,13 @@ class Worker:
             return
         for model in models:
             try:
-                mended = self.shop.registry.repair_aliases(model)
-                swept = self.shop.registry.collect_garbage(model)
+                mended = self.shop.registry.repair_aliases(model, aliases_only=not whole)
+                swept = self.shop.registry.collect_garbage(model).keys if whole else ()
             except CoreError as error:
                 self._telemetry.log("tidy_failed", "warning", model=model, reason=why(error))
             else:
-                if mended or swept.keys:
-                    self._telemetry.log("tidied", model=model, mended=len(mended), removed=len(swept.keys))
+                if mended or swept:
+                    self._telemetry.log("tidied", model=model, mended=len(mended), removed=len(swept))
 
 
 def handle_all(worker: Worker, hints: Iterable[tuple[str, str | None]], *, deadline: float) -> list[Outcome]:

@@ -40,7 +40,8 @@ class Operations(threading.Thread):
         super().__init__(daemon=True)
         self._machine, self._stop_asked, self._pace = machine, stop, pace
         self._rng, self._seed, self._uploads = random.Random(seed), seed, 0  # noqa: S311
-        self._line = Line(machine.server.url, machine.server.token, per_connection=3)
+        # each call on a connection of its own: between two calls the server may hang up
+        self._line = Line(machine.server.url, machine.server.token, per_connection=1)
         self._registry = open_registry(machine.store)
         self.hold = threading.Lock()  # who holds it has the aliases to himself
         self.moved: dict[int, Shares] = {}

@@ -13,6 +13,7 @@ from core.alias_docs import AliasDocs
 from core.audit import Anchor
 from core.errors import Conflict, Denied, Exists, IntegrityError, InvalidName, Missing, NotFound, Stale, Transient
 from core.keys import alias_key, log_key, model_key
+from core.ledger import Backoff
 from core.registry import Registry
 from core.state import Split
 from core.store import Blob, Entry, MemoryStore
@@ -251,11 +252,15 @@ def test_previous_has_its_document_too(store: MemoryStore, registry: Registry) -
     assert document(store, "previous")["splits"][0]["version"] == A
 
 
+def documents(store: MemoryStore) -> AliasDocs:
+    return AliasDocs(store, random.Random(1), Backoff(lambda pause_s: None, random.Random(1)))
+
+
 def test_a_document_is_never_replaced_by_an_older_one(store: MemoryStore, registry: Registry) -> None:
     registry.move(MODEL, "production", A, op_id="1")
     old = registry.state(MODEL)
     registry.move(MODEL, "production", B, op_id="2")
-    assert not AliasDocs(store, random.Random(1)).write(old, "production")
+    assert not documents(store).write(old, "production")
     assert document(store, "production")["rev"] == 2
 
 
@@ -277,7 +282,7 @@ def test_a_damaged_document_is_left_by_writers_and_mended_by_repair(
 ) -> None:
     registry.move(MODEL, "production", A, op_id="1")
     store.put(alias_key(MODEL, "production"), damage)
-    assert not AliasDocs(store, random.Random(1)).write(registry.state(MODEL), "production")
+    assert not documents(store).write(registry.state(MODEL), "production")
     assert registry.repair_aliases(MODEL) == ["production"]
     assert document(store, "production")["splits"][0]["version"] == A
 
@@ -321,11 +326,28 @@ def test_a_document_write_that_loses_a_race_is_tried_again() -> None:
     assert document(store, "production")["rev"] == 1
 
 
+def test_a_document_write_that_fails_for_now_is_tried_again_so_that_the_move_is_served() -> None:
+    store = Contended()
+    registry = open_registry(store)
+    train(registry, "a")
+    store.errors = [Transient("503") for _ in range(4)]
+    registry.move(MODEL, "production", A, op_id="1")
+    assert document(store, "production")["rev"] == 1
+
+
+def test_aliases_alone_can_be_repaired(store: MemoryStore, registry: Registry) -> None:
+    registry.move(MODEL, "production", A, op_id="1")
+    store.delete(alias_key(MODEL, "production"))
+    store.delete(alias_key(MODEL, C))
+    assert registry.repair_aliases(MODEL, aliases_only=True) == ["production"]
+    assert registry.repair_aliases(MODEL) == [C]
+
+
 def test_a_commit_stands_though_its_document_cannot_be_written() -> None:
     store = Contended()
     registry = open_registry(store)
     train(registry, "a")
-    store.errors = [Transient("503")]
+    store.errors = [Transient("503") for _ in range(5)]
     assert registry.move(MODEL, "production", A, op_id="1").rev == 1
     store.errors = [Exists("x")] * 3
     registry.move(MODEL, "staging", A, op_id="2")

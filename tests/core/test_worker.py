@@ -12,7 +12,7 @@ import pytest
 from core import training
 from core.building import Builder
 from core.errors import Denied, FitFailed, Unavailable
-from core.worker import Event, Worker
+from core.worker import MEND_S, Event, Worker
 from tests.core.plant import UPLOAD, Crash, FaultyStore, MarkedStore, Plant, down
 from tests.core.toys import csv, messages, text_spec
 
@@ -322,9 +322,17 @@ def test_a_tick_repairs_alias_documents_and_counts_jobs(plant: Plant) -> None:
     plant.store.delete("reg/toy/alias/production.json")
     plant.first.tick()
     assert len(_events(plant, "tidied")) == 1
-    plant.clock.now += 3601
+    plant.clock.now += MEND_S + 1  # nobody waits an hour for a move that its writer could not show
     plant.first.tick()
     assert len(_events(plant, "tidied")) == 2
+    (version,) = plant.first.shop.registry.state("toy").versions
+    plant.store.delete(f"reg/toy/alias/{version}.json")
+    plant.clock.now += MEND_S + 1
+    plant.first.tick()
+    assert len(_events(plant, "tidied")) == 2
+    plant.clock.now += 3601
+    plant.first.tick()
+    assert len(_events(plant, "tidied")) == 3
 
 
 def test_orphans_of_a_dead_attempt_are_collected(plant: Plant) -> None:
