@@ -167,7 +167,7 @@ class Backwards(Registry):
 
     def __init__(self, *args: Any, **tools: Any) -> None:
         super().__init__(*args, **tools)
-        self._docs = Overwriting(self._docs._store, self._docs._rng)
+        self._docs = Overwriting(self._docs._store, self._docs._rng, self._backoff)
 
 
 MUTANTS = {
