@@ -47,16 +47,18 @@ $(VENV)/.polysky: pyproject.toml $(VENV)/.requirements
 	$(PIP) install --quiet --no-deps --editable .
 	@touch $@
 
-build/ministack/.done: infra/requirements/ministack.txt $(VENV)/.python
-	"$(BIN)/python" -m venv build/ministack
-	build/ministack/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
-		--requirement infra/requirements/ministack.txt
+# programs that would disagree with our libraries: each set in an environment of its own
+TOOLS = audit lint ministack policy
+$(TOOLS:%=build/%/.done): build/%/.done: infra/requirements/%.txt $(VENV)/.python
+	"$(BIN)/python" -m venv build/$*
+	build/$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
+		--requirement infra/requirements/$*.txt
 	@touch $@
 
 demo: $(VENV)/.polysky
 	$(BIN)/polysky demo
 
-test: $(VENV)/.polysky $(VENV)/.runtimes tests/emulators/node_modules/.done
+test: $(VENV)/.polysky $(VENV)/.runtimes tests/emulators/node_modules/.done build/lint/.done build/policy/.done
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --ignore tests/deploy
 
 test-deploy: $(VENV)/.polysky build/ministack/.done
@@ -78,12 +80,6 @@ soak: $(VENV)/.polysky
 
 sbom: $(VENV)/.polysky
 	$(BIN)/python -m scripts.sbom build/sbom
-
-build/audit/.done: infra/requirements/audit.txt $(VENV)/.python
-	"$(BIN)/python" -m venv build/audit
-	build/audit/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
-		--requirement infra/requirements/audit.txt
-	@touch $@
 
 audit-deps: build/audit/.done
 	build/audit/bin/python -m scripts.audit_deps

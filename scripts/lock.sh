@@ -19,7 +19,9 @@ done
 # the Swagger UI files come with a template for jinja2, which nothing here reads
 pin infra/requirements/predict.in infra/requirements/predict.txt --generate-hashes --constraint requirements.txt \
     --no-emit-package jinja2 --no-emit-package markupsafe
-pin infra/requirements/ministack.in infra/requirements/ministack.txt --generate-hashes
+for part in lint ministack policy; do
+    pin "infra/requirements/$part.in" "infra/requirements/$part.txt" --generate-hashes
+done
 pin infra/requirements/audit.in infra/requirements/audit.txt --generate-hashes --constraint requirements.txt
 # what the train set has already is left out
 pin infra/requirements/train-onnx.in infra/requirements/train-onnx.txt --generate-hashes --constraint requirements.txt \
