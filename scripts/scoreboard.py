@@ -59,7 +59,7 @@ GOALS = (
     Goal("the gate, 5 % of labels flipped", r"(?<!\d)5 % flipped", 60),
     Goal("the gate, clean uploads", r"clean", 60),
     Goal("lost replies, each SDK", r"lost repl", 3000, rows=3),
-    Goal("alias moves, each store", r"alias moves", 1600, rows=5),
+    Goal("alias moves, each store", r"alias moves", 4000, rows=5),
 )
 
 

@@ -23,7 +23,7 @@ from tests.faults.campaigns import scored
 from tests.faults.sizes import size
 
 WRITERS = 8
-MOVES = size(4, 40)  # of each writer
+MOVES = size(4, 100)  # of each writer
 SHARED = "production"
 
 

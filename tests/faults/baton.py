@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 
 class Baton:
@@ -41,3 +41,25 @@ class Baton:
             self._ready.discard(drawn)
             self._running = True
             self._turns[drawn].release()
+
+
+def play(parts: Sequence[Callable[[], None]], baton: Baton) -> None:
+    """Let actors 0, 1, … play their parts at once, by turns. What one raises is raised when all have ended."""
+    broken: list[Exception] = []
+
+    def live(me: int) -> None:
+        try:
+            baton.step(me)
+            parts[me]()
+        except Exception as error:  # noqa: BLE001 - raised again below, in the main thread
+            broken.append(error)
+        finally:
+            baton.leave(me)
+
+    threads = [threading.Thread(target=live, args=(me,)) for me in range(len(parts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if broken:
+        raise broken[0]

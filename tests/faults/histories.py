@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import random
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from core.state import State
 from core.store import MemoryStore, ObjectStore
 from tests.faults.aftermath import agree, all_settled, no_orphans, nothing_is_left, repeat
 from tests.faults.auditor import Violation, audit
-from tests.faults.baton import Baton
+from tests.faults.baton import Baton, play
 from tests.faults.fault_store import Crash, FaultStore, LateWrites, Plan, Recorder
 from tests.faults.rogue import forge
 
@@ -324,27 +324,15 @@ def _actor(
 
 def _play(actors: list[Actor], turns: int, baton: Baton) -> int:
     """Let all actors play at once; return how many crashed. An error that is nobody's plan is raised."""
-    crashed: list[int] = []
-    broken: list[Exception] = []
+    crashed: list[Actor] = []
 
-    def live(me: int) -> None:
+    def live(actor: Actor) -> None:
         try:
-            baton.step(me)
-            actors[me].play(turns)
+            actor.play(turns)
         except Crash:
-            crashed.append(me)
-        except Exception as error:  # noqa: BLE001 - raised again below, in the main thread
-            broken.append(error)
-        finally:
-            baton.leave(me)
+            crashed.append(actor)
 
-    threads = [threading.Thread(target=live, args=(me,)) for me in range(len(actors))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if broken:
-        raise broken[0]
+    play([functools.partial(live, actor) for actor in actors], baton)
     return len(crashed)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import random
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from core.errors import Conflict, CoreError, NotFound, Unavailable
@@ -14,7 +13,7 @@ from core.registry import Registry
 from core.state import State
 from core.store import MemoryStore, ObjectStore
 from tests.core.ledgers import MODEL, claim, src_of, version_of
-from tests.faults.baton import Baton
+from tests.faults.baton import Baton, play
 from tests.faults.fault_store import FaultStore, LateWrites, Plan
 from tests.faults.histories import checkpoints_every
 from tests.faults.linearizability import NEVER, Answer, Op
@@ -156,7 +155,7 @@ def record_history(seed: int, make_registry: MakeRegistry = Registry) -> list[Op
             plan = Plan(rng.choice(RATES), bursts=rng.choice(BURSTS))
             faulty = FaultStore(store, plan, rng=rng, late=late, turn=functools.partial(baton.step, me))
             clients.append(Client(_registry(make_registry, faulty, rng, f"c{me}"), rng, moments))
-        _play(clients, baton)
+        play([functools.partial(client.play, OPERATIONS) for client in clients], baton)
     return [op for client in clients for op in client.ops]
 
 
@@ -168,25 +167,3 @@ def _registry(make_registry: MakeRegistry, store: ObjectStore, rng: random.Rando
 def _set_stage(registry: Registry) -> None:
     for name in SOURCES:
         registry.append(MODEL, functools.partial(lambda entry, _: entry, claim(name)), op_id=f"{name}.claim")
-
-
-def _play(clients: Sequence[Client], baton: Baton) -> None:
-    """Let all clients play at once. What is no error of core is raised again."""
-    broken: list[Exception] = []
-
-    def live(me: int) -> None:
-        try:
-            baton.step(me)
-            clients[me].play(OPERATIONS)
-        except Exception as error:  # noqa: BLE001 - raised again below, in the main thread
-            broken.append(error)
-        finally:
-            baton.leave(me)
-
-    threads = [threading.Thread(target=live, args=(me,)) for me in range(len(clients))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if broken:
-        raise broken[0]
