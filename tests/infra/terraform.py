@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.emulators.missing import absent
+from tests.infra.providers.attached import attachment
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"
@@ -38,9 +39,13 @@ def mirror() -> Path:
 
 
 class Stack:
-    """A copy of a stack's folder, initialised."""
+    """A copy of a stack's folder, initialised.
 
-    def __init__(self, source: Path, folder: Path) -> None:
+    `providers` (google, google-beta, azurerm) are attached from tests.infra.providers; without any, plugins come from
+    the mirror.
+    """
+
+    def __init__(self, source: Path, folder: Path, *, providers: tuple[str, ...] = ()) -> None:
         program = shutil.which("terraform")
         if program is None:
             absent("terraform is not installed")
@@ -48,8 +53,9 @@ class Stack:
         self.folder = folder
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
         settings = folder.parent / f"{folder.name}.tfrc"
+        plugins = folder.parent / "no-plugins" if providers else mirror()
         settings.write_text(
-            f'provider_installation {{\n  filesystem_mirror {{\n    path = "{mirror()}"\n  }}\n}}\n'
+            f'provider_installation {{\n  filesystem_mirror {{\n    path = "{plugins}"\n  }}\n}}\n'
             "disable_checkpoint = true\n"
         )
         self._env = {
@@ -57,6 +63,7 @@ class Stack:
             **{"TF_CLI_CONFIG_FILE": str(settings), "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"},
             **{"AWS_ACCESS_KEY_ID": "123456789012", "AWS_SECRET_ACCESS_KEY": "emulator"},
             **{"AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": "eu-west-1"},
+            **({"TF_REATTACH_PROVIDERS": attachment(*providers)} if providers else {}),
         }
         self.run("init", "-backend=false", "-input=false")
 

@@ -1,0 +1,31 @@
+"""The providers' server as a process of its own, since gRPC is not among our libraries, for Terraform to attach to."""
+
+from __future__ import annotations
+
+import atexit
+import subprocess
+from functools import cache
+
+from tests.infra.tools import BUILD, tool
+
+_ROOT = BUILD.parent
+
+
+@cache
+def attachment(*providers: str) -> str:
+    """Return TF_REATTACH_PROVIDERS of a server of these providers, which lives as long as this process."""
+    python = tool("check-jsonschema").with_name(
+        "python"
+    )  # of the environment that infra/requirements/lint.txt makes
+    server = subprocess.Popen(
+        [str(python), "-m", "tests.infra.providers.server", *providers],
+        cwd=_ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdin is not None and server.stdout is not None
+    told = server.stdout.readline().strip()
+    atexit.register(server.communicate)
+    assert told, "the providers' server did not start"
+    return told
