@@ -41,8 +41,8 @@ def mirror() -> Path:
 class Stack:
     """A copy of a stack's folder, initialised.
 
-    `providers` (google, google-beta, azurerm) are attached from tests.infra.providers; without any, plugins come from
-    the mirror.
+    `providers` (google, google-beta, azurerm) are attached from tests.infra.providers; without any, plugins come
+    from the mirror.
     """
 
     def __init__(self, source: Path, folder: Path, *, providers: tuple[str, ...] = ()) -> None:

@@ -1,4 +1,4 @@
-"""The providers' server as a process of its own, since gRPC is not among our libraries, for Terraform to attach to."""
+"""The providers' server as a process of its own, since gRPC is not among our libraries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def attachment(*providers: str) -> str:
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert server.stdin is not None and server.stdout is not None
+    assert server.stdout is not None
     told = server.stdout.readline().strip()
     atexit.register(server.communicate)
     assert told, "the providers' server did not start"

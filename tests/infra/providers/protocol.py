@@ -1,4 +1,4 @@
-"""The messages of Terraform's plugin protocol 6, those fields of them that a provider needs which keeps nothing."""
+"""The messages of Terraform's plugin protocol 6: the fields that a provider needs which keeps nothing."""
 
 from __future__ import annotations
 

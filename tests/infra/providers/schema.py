@@ -1,8 +1,8 @@
 """A provider's schema, from a compact file, and what it makes of values.
 
-A file holds `provider` and, by type, `resources` and `data`, each a block: `a`, its attributes as [type, flags] or
-[type, flags, possible values], where flags are "r" (required) or of "o" (optional) and "c" (computed); and `b`, its
-nested blocks as [nesting, least, most, block]. They were made of the providers' published documentation.
+A file holds `provider` and, by type, `resources` and `data`, each a block: `a`, its attributes as [type, flags]
+or [type, flags, possible values], where flags are "r" (required) or of "o" (optional) and "c" (computed); and `b`,
+its nested blocks as [nesting, least, most, block]. They were made of the providers' published documentation.
 """
 
 from __future__ import annotations
