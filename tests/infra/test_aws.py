@@ -46,6 +46,7 @@ BREAKS = {
         "schedule.tf", "resources = [aws_lambda_alias.live", "resources = [aws_lambda_alias.dead", "validate"
     ),
     "a bucket without versions": Break("bucket.tf", '{ status = "Enabled" }', '{ status = "Suspended" }', "test"),
+    "an extension that remembers": Break("functions.tf", '{ SECRETS_MANAGER_TTL = "0" }', "{}", "test"),
     "a trigger for everything": Break("bucket.tf", '"${lambda_function.value}/"', '""', "test"),
 }
 

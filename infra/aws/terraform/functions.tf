@@ -73,6 +73,8 @@ resource "aws_lambda_function" "function" {
     variables = merge(
       { POLYSKY_STORE = "s3://${aws_s3_bucket.store.id}" },
       var.tokens_secret ? { POLYSKY_TOKENS_SECRET = aws_secretsmanager_secret.tokens[0].name } : {},
+      # the extension must not keep the secret longer than we do: a revoked token would live on for its 300 s too
+      var.tokens_secret && each.key == "predict" ? { SECRETS_MANAGER_TTL = "0" } : {},
       var.endpoint == null ? {} : { AWS_ENDPOINT_URL = var.endpoint, POLYSKY_ALLOW_HTTP = "true" },
       var.settings,
     )

@@ -152,6 +152,13 @@ run "options" {
     error_message = "tokens would still be read from the bucket"
   }
   assert {
+    condition = (
+      aws_lambda_function.function["predict"].environment[0].variables.SECRETS_MANAGER_TTL == "0" &&
+      aws_lambda_function.function["predict"].layers[0] == var.secrets_extension_layer
+    )
+    error_message = "the secrets extension keeps tokens that were revoked"
+  }
+  assert {
     condition     = output.url == "https://ml.example.com" && length(aws_sns_topic_subscription.mail) == 1
     error_message = "host name or mail is missing"
   }
