@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?= $(shell sh scripts/find_python.sh)
 JOBS ?= 2
+CLOUDS ?= aws gcp azure
 
-.PHONY: help demo test test-deploy check faults soak sbom audit-deps bench bench-quality bench-cold lock clean
+.PHONY: help demo test test-deploy check faults soak sbom audit-deps bench bench-quality bench-cold package lock clean
 
 help:
 	@echo "make demo           install, then train, serve, retrain and roll back three models on this machine"
@@ -21,6 +22,7 @@ help:
 	@echo "make bench          speed against scikit-learn, as ratios"
 	@echo "make bench-quality  holdout scores beside plain scikit-learn pipelines"
 	@echo "make bench-cold     cold start of the packaged functions on the clouds' own runtimes"
+	@echo "make package        the zip files that the clouds' functions are deployed as, in dist (CLOUDS=aws: some only)"
 	@echo "make lock           pin requirements again (needs network)"
 	@echo "make clean          remove what the other targets made"
 
@@ -59,6 +61,7 @@ demo: $(VENV)/.polysky
 	$(BIN)/polysky demo
 
 test: $(VENV)/.polysky $(VENV)/.runtimes tests/emulators/node_modules/.done build/lint/.done build/policy/.done
+	$(BIN)/python -m pytest --quiet --no-cov tests/faults/test_seeds.py
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --ignore tests/deploy
 
 test-deploy: $(VENV)/.polysky build/ministack/.done
@@ -92,6 +95,9 @@ bench-quality: $(VENV)/.polysky
 
 bench-cold: $(VENV)/.polysky $(VENV)/.runtimes tests/emulators/node_modules/.done
 	$(BIN)/python -m scripts.bench.cold
+
+package: $(VENV)/.polysky
+	$(BIN)/polysky package $(CLOUDS) --out dist
 
 lock: $(VENV)/.python
 	$(PIP) install --quiet uv
