@@ -314,6 +314,14 @@ def test_each_token_has_its_own_rate() -> None:
     assert isinstance(door.refused(), RateLimited)
 
 
+def test_however_many_callers_come_few_rates_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.auth.MAX_RECORDS", 4)
+    door = Door(rate_per_s=2.0)
+    for number in range(20):
+        door.verifier.limit(f"caller {number}", door.clock())
+        assert len(door.verifier._rates) <= 4
+
+
 def test_many_threads_at_once_read_a_record_once() -> None:
     door = Door()
     door.spy.delay_s = 0.02
