@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, _Command] = {
     "upload": _Command("jobs", "Drop a data file into the store, to be learnt from."),
     "jobs": _Command("jobs", "What became of uploads and requests."),
     "doctor": _Command("doctor", "Examine a store: does it keep the promises the registry is built on?"),
+    "package": _Command("packaging", "Build the zip files that a cloud's functions are deployed as."),
     "demo": _Command("demo", "Train, serve, retrain and roll back three models in a temporary store."),
 }
 

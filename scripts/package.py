@@ -198,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Build one package, show what it weighs; return 1 if it cannot be deployed."""
     options = _options(argv)
     try:
-        python = _python(options.python_version)
+        python = interpreter(options.python_version)
         out = build(options.name, options.out, python=python, platform=options.platform, extras=options.extras)
     except (TooHeavy, installation.InstallFailed, FileExistsError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
@@ -212,8 +212,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _python(version: str) -> str:
-    """Return an interpreter of that version. Raises FileNotFoundError."""
+def interpreter(version: str) -> str:
+    """Return an interpreter of that version: this one, or one on PATH. Raises FileNotFoundError."""
     if version in ("", installation.version_of(sys.executable)):
         return sys.executable
     if (found := shutil.which(f"python{version}")) is None:
