@@ -38,6 +38,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "metrics": frozenset({"metrics:read"}),
 }
 PERMISSIONS = frozenset().union(*ROLES.values())
+_EVER = float("inf")  # neither it nor NaN is a time at which a token would end
 
 
 class RateLimited(CoreError):
@@ -313,7 +314,10 @@ def _known(kid: str, record: Mapping[str, Any], now: float) -> _Known:
         and isinstance(role, str)
         and role in ROLES
         and (models is None or (isinstance(models, list) and all(isinstance(name, str) for name in models)))
-        and (expires is None or (isinstance(expires, int | float) and not isinstance(expires, bool)))
+        and (
+            expires is None
+            or (isinstance(expires, int | float) and expires < _EVER and not isinstance(expires, bool))
+        )
         and not record.get("revoked")
     )
     if not sound:

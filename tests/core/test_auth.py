@@ -210,7 +210,8 @@ def test_a_clock_that_went_back_does_not_prolong_a_record() -> None:
 @pytest.mark.parametrize(
     "change",
     [{"digest": "x"}, {"digest": None}, {"role": "root"}, {"role": None}, {"role": ["admin"]}, {"models": "all"},
-     {"models": [1]}, {"expires": "never"}, {"expires": True}, {"revoked": 1.0}],
+     {"models": [1]}, {"expires": "never"}, {"expires": True},
+     {"expires": float("nan")}, {"expires": float("inf")}, {"revoked": 1.0}],
 )  # fmt: skip
 def test_a_record_that_is_not_well_formed_lets_nobody_in(change: dict[str, Any]) -> None:
     door = Door()
