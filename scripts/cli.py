@@ -46,6 +46,8 @@ COMMANDS: Mapping[str, _Command] = {
     "upload": _Command("jobs", "Drop a data file into the store, to be learnt from."),
     "jobs": _Command("jobs", "What became of uploads and requests."),
     "doctor": _Command("doctor", "Examine a store: does it keep the promises the registry is built on?"),
+    "backup": _Command("backup", "Copy the registry into another store, whole and verified."),
+    "restore": _Command("backup", "Copy a backup back into an empty store."),
     "package": _Command("packaging", "Build the zip files that a cloud's functions are deployed as."),
     "demo": _Command("demo", "Train, serve, retrain and roll back three models in a temporary store."),
 }
