@@ -67,7 +67,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("model_loaded", "gauge", "1 for each version that answers now.", ("model", "alias", "version")),
         Metric("model_load_latency_seconds", "histogram", "Time to load a version.", ("model",), _REQUEST_S),
         Metric("model_refresh_failures_count", "counter", "Alias checks that failed.", ("model",)),
-        Metric("integrity_failures_count", "counter", "Artifacts that did not match their hash.", ("model",)),
+        Metric("integrity_failures_count", "counter", "Artifacts and logs found broken.", ("model",)),
         Metric("auth_failures_count", "counter", "Requests refused for their credentials.", ("reason",)),
         Metric("retraining_events_count", "counter", "Training jobs, by outcome.", ("model", "outcome")),
         Metric("jobs_count", "gauge", "Training jobs, by status.", ("model", "status")),

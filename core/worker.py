@@ -302,6 +302,7 @@ class Worker:
             self._telemetry.gauge("jobs_count", many, (model, status))
 
     def _broken(self, model: str, error: CoreError) -> None:
+        self._telemetry.count("integrity_failures_count", (model,))
         self._telemetry.log("alert", "error", alert="log_broken", model=model, detail=error.message)
 
     def _tidy(self, *, whole: bool) -> None:
