@@ -1,4 +1,4 @@
-"""The image: no engine runs here, so its recipe is linted and read, and our own wheel is made of what it copies."""
+"""The image: no engine runs here, so its recipe is linted, read, and our own wheel made of what it copies."""
 
 from __future__ import annotations
 
