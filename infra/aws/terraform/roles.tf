@@ -1,4 +1,4 @@
-# One role a function, with what its code calls and nothing else. tests/deploy holds both sides to each other.
+# One role a function, with what its code calls and nothing else: tests/infra/test_privilege.py compares both sides.
 
 data "aws_iam_policy_document" "lambda" {
   statement {
@@ -44,7 +44,7 @@ locals {
       read   = ["reg/*", "uploads/*", "jobs/*"]
       list   = ["reg/*", "uploads/*", "jobs/*"]
       write  = ["reg/*/log/*", "reg/*/ckpt/*", "reg/*/alias/*", "reg/*/art/*", "reg/_models/*"]
-      delete = ["reg/*/art/*"]
+      delete = ["reg/*/art/*", "reg/*/ckpt/*"]
     }
   }
   token_keys = var.tokens_secret ? [] : ["auth/tokens/*", "auth/revoked/*"]
@@ -60,7 +60,7 @@ data "aws_iam_policy_document" "function" {
   }
   statement {
     sid       = "Read"
-    actions   = each.key == "predict" ? ["s3:GetObject"] : ["s3:GetObject", "s3:GetObjectVersion"]
+    actions   = ["s3:GetObject"]
     resources = [for pattern in local.access[each.key].read : "${local.store}/${pattern}"]
   }
   statement {

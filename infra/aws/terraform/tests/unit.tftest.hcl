@@ -97,8 +97,8 @@ run "the_predicting_function_writes_nothing" {
     error_message = "the predicting function may write"
   }
   assert {
-    condition     = toset(flatten([for one in values(local.access) : one.delete])) == toset(["reg/*/art/*"])
-    error_message = "something else than artifacts can be deleted"
+    condition     = toset(flatten([for one in values(local.access) : one.delete])) == toset(["reg/*/art/*", "reg/*/ckpt/*"])
+    error_message = "something else than artifacts and old checkpoints can be deleted"
   }
 }
 
