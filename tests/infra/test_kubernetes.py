@@ -142,5 +142,6 @@ def test_the_settings_are_settings() -> None:
 def test_the_kustomization_names_the_release_of_the_image() -> None:
     found = read_yaml(FOLDER / "kustomization.yaml")
     version = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text())["project"]["version"]
-    assert found["images"] == [{"name": CONTAINER["image"], "newTag": version}]
+    assert found["images"] == [{"name": "polysky", "newTag": version}]
     assert found["namespace"]
+    assert CONTAINER["image"] == f"polysky:{version}"
