@@ -8,7 +8,6 @@ from pathlib import Path
 
 from core.api import ENDPOINTS
 from core.web import PUBLIC
-from scripts import api_management
 from scripts import api_gateway, api_management
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,7 +56,6 @@ def main() -> None:
     """Write the files."""
     AWS_ROUTES.write_text(aws_routes())
     SAM_TEMPLATE.write_text(sam_template())
-    api_management.FILE.write_text(api_management.openapi(ENDPOINTS))
     for form in (api_gateway, api_management):
         form.FILE.write_text(form.openapi(ENDPOINTS))
 
