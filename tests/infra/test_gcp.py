@@ -334,3 +334,21 @@ def test_what_a_line_tells_raises_an_alarm(
     assert terms
     for name, operator, value in terms:
         assert line[name] == value if operator == "=" else re.search(value, line[name])
+
+
+def test_the_dashboard_asks_for_metrics_and_labels_that_there_are(applied: Applied) -> None:
+    layout = json.loads(applied.resources["google_monitoring_dashboard.polysky"]["dashboard_json"])["mosaicLayout"]
+    queries = [
+        query["prometheusQuery"]
+        for tile in layout["tiles"]
+        for one in tile["widget"]["xyChart"]["dataSets"]
+        if "prometheusQuery" in (query := one["timeSeriesQuery"])
+    ]
+    named = {one["name"] for address, one in applied.resources.items() if "google_logging_metric" in address}
+    assert len(queries) > 4
+    for query in queries:
+        metrics = re.findall(r"logging_googleapis_com:user_polysky_prod_(\w+?)(?:_sum|_count)?{", query)
+        assert metrics
+        for metric in metrics:
+            [name] = {one for one in (metric, f"{metric}_count") if f"polysky-prod/{one}" in named}
+            assert set(re.findall(r"by \((\w+)\)", query)) <= set(METRICS[name].labels if name in METRICS else ())

@@ -85,26 +85,26 @@ resource "google_monitoring_alert_policy" "told" {
 locals {
   alarms = merge(
     { for key, name in local.functions_seen : "errors-${key}" => {
-      text    = "The function ${name} fails", threshold = 0, duration = "0s"
+      text    = "The function ${name} fails", threshold = 0, duration = "0s", period = "60s"
       metric  = "run.googleapis.com/request_count", resource = "cloud_run_revision"
       where   = "resource.labels.service_name=\"${name}\" AND metric.labels.response_code_class=\"5xx\""
       aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM"
     } },
     {
       slow = {
-        text    = "One answer of a hundred takes over 500 ms, for five minutes", threshold = 500, duration = "300s"
+        text    = "One answer of a hundred takes over 500 ms, for five minutes", threshold = 500, duration = "300s", period = "60s"
         metric  = "run.googleapis.com/request_latencies", resource = "cloud_run_revision"
         where   = "resource.labels.service_name=\"${local.functions_seen["predict"]}\""
         aligner = "ALIGN_PERCENTILE_99", reducer = "REDUCE_MAX"
       }
       failed-events = {
-        text    = "An event failed ten times and lies in the dead letters", threshold = 0, duration = "0s"
+        text    = "An event failed ten times and lies in the dead letters", threshold = 0, duration = "0s", period = "60s"
         metric  = "pubsub.googleapis.com/subscription/num_undelivered_messages", resource = "pubsub_subscription"
         where   = "resource.labels.subscription_id=\"${google_pubsub_subscription.failed.name}\""
         aligner = "ALIGN_MAX", reducer = "REDUCE_SUM"
       }
       unreachable = {
-        text    = "The API does not answer from outside", threshold = 1, duration = "120s"
+        text    = "The API does not answer from outside", threshold = 1, duration = "60s", period = "1200s"
         metric  = "monitoring.googleapis.com/uptime_check/check_passed", resource = "uptime_url"
         where   = "metric.labels.check_id=\"${google_monitoring_uptime_check_config.live.uptime_check_id}\""
         aligner = "ALIGN_NEXT_OLDER", reducer = "REDUCE_COUNT_FALSE"
@@ -127,7 +127,7 @@ resource "google_monitoring_alert_policy" "alarm" {
       threshold_value = each.value.threshold
       duration        = each.value.duration
       aggregations {
-        alignment_period     = "60s"
+        alignment_period     = each.value.period
         per_series_aligner   = each.value.aligner
         cross_series_reducer = each.value.reducer
       }
@@ -153,21 +153,34 @@ resource "google_monitoring_uptime_check_config" "live" {
 }
 
 locals {
-  services_filter = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=monitoring.regex.full_match(\"${local.name}-.*\")"
-  user            = "logging.googleapis.com/user/${local.name}"
-  # aligned each minute; a distribution's count is its lines, so sums go by the mean times the count, shown as the rate
+  service_labels = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=monitoring.regex.full_match(\"${local.name}-.*\")"
   charts = [
-    { title = "Requests by outcome", metric = "run.googleapis.com/request_count", aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = "metric.labels.response_code_class" },
-    { title = "Time of an answer, ms, p99", metric = "run.googleapis.com/request_latencies", aligner = "ALIGN_PERCENTILE_99", reducer = "REDUCE_MAX", by = "resource.labels.service_name" },
-    { title = "Time of an answer, ms, p50", metric = "run.googleapis.com/request_latencies", aligner = "ALIGN_PERCENTILE_50", reducer = "REDUCE_MAX", by = "resource.labels.service_name" },
-    { title = "Instances", metric = "run.googleapis.com/container/instance_count", aligner = "ALIGN_MAX", reducer = "REDUCE_SUM", by = "resource.labels.service_name" },
-    { title = "Answers with predictions, by class", metric = "${local.user}/model_prediction_count", aligner = "ALIGN_DELTA", reducer = "REDUCE_COUNT", by = "metric.labels.class" },
-    { title = "Confidence, median", metric = "${local.user}/model_confidence", aligner = "ALIGN_PERCENTILE_50", reducer = "REDUCE_MEAN", by = "metric.labels.model" },
-    { title = "Accuracy on the holdout", metric = "${local.user}/model_accuracy", aligner = "ALIGN_PERCENTILE_50", reducer = "REDUCE_MEAN", by = "metric.labels.model" },
-    { title = "Training jobs by outcome", metric = "${local.user}/retraining_events_count", aligner = "ALIGN_DELTA", reducer = "REDUCE_COUNT", by = "metric.labels.outcome" },
-    { title = "Alerts", metric = "${local.user}/alerts", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = "metric.type" },
-    { title = "Parked jobs", metric = "${local.user}/parked", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = "metric.type" },
+    { title = "Requests by outcome, a second", metric = "request_count", aligner = "ALIGN_RATE", reducer = "REDUCE_SUM", by = "metric.labels.response_code_class" },
+    { title = "Time of an answer, ms, p99", metric = "request_latencies", aligner = "ALIGN_PERCENTILE_99", reducer = "REDUCE_MAX", by = "resource.labels.service_name" },
+    { title = "Time of an answer, ms, p50", metric = "request_latencies", aligner = "ALIGN_PERCENTILE_50", reducer = "REDUCE_MAX", by = "resource.labels.service_name" },
+    { title = "Instances", metric = "container/instance_count", aligner = "ALIGN_MAX", reducer = "REDUCE_SUM", by = "resource.labels.service_name" },
   ]
+  # PromQL, in which alone a distribution's sum is had: a metric's name has : for its first slash, _ for what is special
+  told_as = "logging_googleapis_com:user_${replace(local.name, "-", "_")}"
+  from    = "{monitored_resource=\"cloud_run_revision\"}"
+  questions = {
+    "Predictions by class"           = "sum by (class) (increase(${local.told_as}_model_prediction_count_sum${local.from}[5m]))"
+    "Confidence, mean"               = "sum by (model) (increase(${local.told_as}_model_confidence_sum${local.from}[5m])) / sum by (model) (increase(${local.told_as}_model_confidence_count${local.from}[5m]))"
+    "Accuracy on the holdout"        = "sum by (model) (increase(${local.told_as}_model_accuracy_sum${local.from}[5m])) / sum by (model) (increase(${local.told_as}_model_accuracy_count${local.from}[5m]))"
+    "Training jobs by outcome"       = "sum by (outcome) (increase(${local.told_as}_retraining_events_count_sum${local.from}[5m]))"
+    "Refused requests by error code" = "sum by (code) (increase(${local.told_as}_app_errors_by_endpoint_sum${local.from}[5m]))"
+    "Alerts and parked jobs"         = "(sum(increase(${local.told_as}_alerts${local.from}[5m])) or vector(0)) + (sum(increase(${local.told_as}_parked${local.from}[5m])) or vector(0))"
+  }
+  series = concat(
+    [for one in local.charts : { title = one.title, query = { timeSeriesFilter = {
+      filter = "metric.type=\"run.googleapis.com/${one.metric}\" AND ${local.service_labels}"
+      aggregation = {
+        alignmentPeriod    = "60s", perSeriesAligner = one.aligner
+        crossSeriesReducer = one.reducer, groupByFields = [one.by]
+      }
+    } } }],
+    [for title, query in local.questions : { title = title, query = { prometheusQuery = query } }],
+  )
 }
 
 resource "google_monitoring_dashboard" "polysky" {
@@ -175,21 +188,9 @@ resource "google_monitoring_dashboard" "polysky" {
     displayName = local.name
     mosaicLayout = {
       columns = 12
-      tiles = [for place, one in local.charts : {
-        xPos = (place % 2) * 6, yPos = floor(place / 2) * 4, width = 6, height = 4
-        widget = {
-          title = one.title
-          xyChart = { dataSets = [{
-            plotType = "LINE"
-            timeSeriesQuery = { timeSeriesFilter = {
-              filter = "metric.type=\"${one.metric}\" AND ${local.services_filter}"
-              aggregation = {
-                alignmentPeriod    = "60s", perSeriesAligner = one.aligner
-                crossSeriesReducer = one.reducer, groupByFields = [one.by]
-              }
-            } }
-          }] }
-        }
+      tiles = [for place, one in local.series : {
+        xPos   = (place % 2) * 6, yPos = floor(place / 2) * 4, width = 6, height = 4
+        widget = { title = one.title, xyChart = { dataSets = [{ plotType = "LINE", timeSeriesQuery = one.query }] } }
       }]
     }
   })
