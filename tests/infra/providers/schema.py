@@ -91,9 +91,11 @@ def made_up(owner: str, name: str, kind: Any) -> Any:
 
 
 def impossible(block: dict[str, Any], value: dict[str, Any], where: str) -> Iterator[str]:
-    """Yield a text for each argument that has a value which the documentation does not know."""
-    for name, (_, _, *possible) in block["a"].items():
+    """Yield a text for each argument that is none, or has a value which the documentation does not know."""
+    for name, (_, flags, *possible) in block["a"].items():
         given = value.get(name)
+        if flags == "c" and given is not None:
+            yield f"{where}.{name} is told by the cloud and cannot be given"
         if possible and possible[0] and isinstance(given, str) and given not in possible[0]:
             yield f"{where}.{name} is {given!r}; possible: {', '.join(possible[0])}"
     for name, (*_, inner) in block["b"].items():
