@@ -8,7 +8,7 @@ PYTHON ?= $(shell sh scripts/find_python.sh)
 JOBS ?= 2
 CLOUDS ?= aws gcp azure
 
-.PHONY: help demo test test-deploy check faults soak sbom audit-deps bench bench-quality bench-cold package lock clean
+.PHONY: help demo test test-deploy check faults soak sbom audit-deps bench bench-quality bench-cold package plan deploy lock clean
 
 help:
 	@echo "make demo           install, then train, serve, retrain and roll back three models on this machine"
@@ -23,6 +23,8 @@ help:
 	@echo "make bench-quality  holdout scores beside plain scikit-learn pipelines"
 	@echo "make bench-cold     cold start of the packaged functions on the clouds' own runtimes"
 	@echo "make package        the zip files that the clouds' functions are deployed as, in dist (CLOUDS=aws: some only)"
+	@echo "make plan           sizes, limits, rights and monthly costs of those packages"
+	@echo "make deploy         CLOUD=aws|gcp|azure: its stack by terraform (needs credentials and terraform)"
 	@echo "make lock           pin requirements again (needs network)"
 	@echo "make clean          remove what the other targets made"
 
@@ -98,6 +100,13 @@ bench-cold: $(VENV)/.polysky $(VENV)/.runtimes tests/emulators/node_modules/.don
 
 package: $(VENV)/.polysky
 	$(BIN)/polysky package $(CLOUDS) --out dist
+
+plan: $(VENV)/.polysky
+	$(BIN)/polysky plan $(CLOUDS) --packages dist
+
+deploy: $(VENV)/.polysky
+	@test -n "$(CLOUD)" || { echo "make: say CLOUD=aws, gcp or azure" >&2; exit 1; }
+	$(BIN)/polysky deploy $(CLOUD) --packages dist
 
 lock: $(VENV)/.python
 	$(PIP) install --quiet uv

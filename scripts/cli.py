@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, _Command] = {
     "backup": _Command("backup", "Copy the registry into another store, whole and verified."),
     "restore": _Command("backup", "Copy a backup back into an empty store."),
     "package": _Command("packaging", "Build the zip files that a cloud's functions are deployed as."),
+    "plan": _Command("planning", "Tell sizes, limits, rights and monthly costs of a deployment."),
     "deploy": _Command("deployment", "Make or update a cloud's stack: from nothing to a URL."),
     "status": _Command("deployment", "Tell what of a cloud's stack stands, and where it answers."),
     "destroy": _Command("deployment", "Remove a cloud's stack."),
