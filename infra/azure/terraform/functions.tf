@@ -9,7 +9,7 @@ locals {
   # azurerm uploads a package when its path changes, not when its bytes do: so the path tells the bytes
   packages = { for key in keys(local.apps) : key => "${var.packages}/azure-${key}.zip" }
   digests  = { for key, path in local.packages : key => filemd5(path) }
-  uploads  = { for key, digest in local.digests : key => "${path.root}/.packages/azure-${key}-${digest}.zip" }
+  uploads  = { for key, digest in local.digests : key => "${var.packages}/uploaded/azure-${key}-${digest}.zip" }
 
   tokens_secret = var.tokens_secret ? "${azurerm_key_vault.tokens[0].vault_uri}secrets/${azurerm_key_vault_secret.tokens[0].name}" : null
 }

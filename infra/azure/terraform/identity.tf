@@ -23,7 +23,7 @@ locals {
       role   = "Storage Blob Data Contributor"
       action = "${local.blobs}/delete"
       except = ""
-      keys   = ["reg/*/art/*"] # log entries are never deleted
+      keys   = ["reg/*/art/*", "reg/*/ckpt/*"] # log entries are never deleted
     }
   }
 }

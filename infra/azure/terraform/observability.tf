@@ -21,6 +21,20 @@ resource "azurerm_application_insights" "polysky" {
   tags                          = local.tags
 }
 
+# who wrote and who deleted what in the store, by identity
+resource "azurerm_monitor_diagnostic_setting" "store" {
+  name                       = "${local.name}-store"
+  target_resource_id         = "${azurerm_storage_account.store.id}/blobServices/default"
+  log_analytics_workspace_id = azurerm_log_analytics_workspace.polysky.id
+
+  enabled_log {
+    category = "StorageWrite"
+  }
+  enabled_log {
+    category = "StorageDelete"
+  }
+}
+
 resource "azurerm_monitor_action_group" "alarms" {
   name                = "${local.name}-alarms"
   resource_group_name = azurerm_resource_group.polysky.name

@@ -98,6 +98,16 @@ resource "azurerm_storage_account" "host" {
   allow_nested_items_to_be_public = false
   local_user_enabled              = false
   tags                            = local.tags
+
+  blob_properties {
+    delete_retention_policy {
+      days = 7
+    }
+  }
+
+  sas_policy {
+    expiration_period = "01.00:00:00"
+  }
 }
 
 resource "azurerm_storage_container" "package" {

@@ -156,8 +156,12 @@ run "least_privilege" {
     error_message = "a role reaches beyond the store's container"
   }
   assert {
-    condition     = strcontains(azurerm_role_assignment.store["train"].condition, "blobs/delete'})) OR (@Resource[Microsoft.Storage/storageAccounts/blobServices/containers/blobs:path] StringLike 'reg/*/art/*'))")
-    error_message = "something else than artifacts can be deleted"
+    condition = azurerm_role_assignment.store["train"].condition == join("", [
+      "((!(ActionMatches{'Microsoft.Storage/storageAccounts/blobServices/containers/blobs/delete'})) OR (",
+      "@Resource[Microsoft.Storage/storageAccounts/blobServices/containers/blobs:path] StringLike 'reg/*/art/*' OR ",
+      "@Resource[Microsoft.Storage/storageAccounts/blobServices/containers/blobs:path] StringLike 'reg/*/ckpt/*'))",
+    ])
+    error_message = "something else than artifacts and old checkpoints can be deleted"
   }
   assert {
     condition = azurerm_role_assignment.store["predict"].condition == join("", [
