@@ -253,7 +253,7 @@ STATE = {"log", "checkpoint", "alias", "artifact", "marker"}
             {"alias"},
         ),
         ("job", STATE | {"upload", "job"}, STATE, {"alias"}),
-        ("tick", STATE | {"upload", "job"}, STATE, {"alias", "artifact"}),
+        ("tick", STATE | {"upload", "job"}, STATE, {"alias", "artifact", "checkpoint"}),
     ],
 )
 def test_an_account_may_what_its_function_does_and_no_more(

@@ -1,5 +1,5 @@
 # The store: models, data and jobs. Objects are replaced and deleted only by whoever holds storage.objects.delete there:
-# iam.tf gives it for aliases (replaced) and artifacts (collected), so log entries are created once by permission alone.
+# iam.tf gives it for aliases (replaced), artifacts and checkpoints (collected): log entries are created once, by permission.
 
 resource "google_storage_bucket" "store" {
   name                        = coalesce(var.bucket, "${local.name}-${var.project}")

@@ -36,7 +36,7 @@ locals {
     tick = {
       read   = ["reg/", "uploads/", "jobs/"]
       create = ["reg/MODEL/log/", "reg/MODEL/ckpt/", "reg/MODEL/alias/", "reg/MODEL/art/", "reg/_models/"]
-      delete = ["reg/MODEL/alias/", "reg/MODEL/art/"]
+      delete = ["reg/MODEL/alias/", "reg/MODEL/art/", "reg/MODEL/ckpt/"]
     }
   }
   roles = {

@@ -104,12 +104,12 @@ run "accounts_of_least_privilege" {
     error_message = "the predicting function may write"
   }
   assert {
-    condition     = toset(flatten([for one in values(local.access) : one.delete])) == toset(["reg/MODEL/alias/", "reg/MODEL/art/"])
-    error_message = "something else than aliases can be replaced, or than artifacts deleted"
+    condition     = toset(flatten([for one in values(local.access) : one.delete])) == toset(["reg/MODEL/alias/", "reg/MODEL/art/", "reg/MODEL/ckpt/"])
+    error_message = "something else than aliases can be replaced, or than artifacts and checkpoints deleted"
   }
   assert {
-    condition     = [for name, one in local.access : name if contains(one.delete, "reg/MODEL/art/")] == ["tick"]
-    error_message = "another function than the collecting one deletes artifacts"
+    condition     = [for name, one in local.access : name if one.delete != [] && one.delete != ["reg/MODEL/alias/"]] == ["tick"]
+    error_message = "another function than the collecting one deletes"
   }
   assert {
     condition     = alltrue([for one in google_storage_bucket_iam_member.function : length(one.condition) == 1 && one.condition[0].expression != ""])
