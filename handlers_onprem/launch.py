@@ -16,7 +16,7 @@ from core.errors import ConfigError
 from core.local_store import open_store
 from handlers_onprem.supervisor import Child, Supervisor
 from handlers_onprem.telemetry import FOLDER_VARIABLE, SharedTelemetry, write_line
-from handlers_onprem.workers import HOST_VARIABLE, PORT_VARIABLE, STOP_S, WORKERS_VARIABLE
+from handlers_onprem.workers import HOST_VARIABLE, PORT_VARIABLE, STOP_S, WORKERS_VARIABLE, in_cloud
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -24,26 +24,25 @@ _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def serve(settings: Settings, *, host: str, port: int, workers: int, env: Mapping[str, str]) -> None:
     """Serve `settings.store` until SIGTERM or SIGINT: HTTP workers and one job worker, restarted when they crash.
 
-    Prints the URL on stdout once the port answers; port 0 is any free one. Raises ConfigError for a port in use
-    and for a store that is no folder.
+    A cloud's store is only read: no job worker, no control endpoints. Prints the URL on stdout once the port
+    answers; port 0 is any free one. Raises ConfigError for a port in use and for a store that cannot be one.
     """
-    store, port = open_store(settings.store), _free_port(host, port)
-    if os.path.exists(store.root) and not os.path.isdir(store.root):
-        raise ConfigError("the store is a file where a folder should be", setting="POLYSKY_STORE")
+    place, port = _place(settings.store), _free_port(host, port)
     folder = tempfile.mkdtemp(prefix="polysky-metrics-")
     child_env = {
         **env,
         # the children find this code, and nothing that happens to lie in the folder where they are started
         "PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, env.get("PYTHONPATH")])),
         "PYTHONSAFEPATH": "1",
-        "POLYSKY_STORE": store.root,
+        "POLYSKY_STORE": place,
         FOLDER_VARIABLE: folder,
         HOST_VARIABLE: host,
         PORT_VARIABLE: str(port),
         WORKERS_VARIABLE: str(workers),
     }
     command = [sys.executable, "-m", "handlers_onprem.main"]
-    children = [Child("server", [*command, "server"]), Child("jobs", [*command, "jobs"])]
+    names = ("server",) if in_cloud(place) else ("server", "jobs")
+    children = [Child(name, [*command, name]) for name in names]
     try:
         telemetry = SharedTelemetry(write_line, folder)
         supervisor = Supervisor(children, env=child_env, log=telemetry.log, grace_s=STOP_S + 3)
@@ -51,6 +50,16 @@ def serve(settings: Settings, *, host: str, port: int, workers: int, env: Mappin
         supervisor.run(ready=announce.start)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _place(url: str) -> str:
+    """Return the absolute path of a folder, or a cloud's URL as it is."""
+    if in_cloud(url):
+        return url
+    root = open_store(url).root
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise ConfigError("the store is a file where a folder should be", setting="POLYSKY_STORE")
+    return root
 
 
 def _free_port(host: str, port: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from core.config import Settings
 from core.local_store import open_store
+from core.reader import CLOUD_SCHEMES
 from handlers_onprem.supervisor import end_with_parent
 from handlers_onprem.telemetry import FOLDER_VARIABLE, SharedTelemetry, write_line
 
@@ -46,6 +47,11 @@ def run_server() -> None:
     server.serve(target_loader=build_http, wrap_loader=False)
 
 
+def in_cloud(url: str) -> bool:
+    """Tell whether a store is a cloud's: its models are served here, while its jobs are done elsewhere."""
+    return url.partition("://")[0] in CLOUD_SCHEMES and "://" in url
+
+
 def _log_config() -> dict[str, Any]:
     handler = {"class": "handlers_onprem.telemetry.LineHandler"}
     logger = {"handlers": ["lines"], "level": "WARNING", "propagate": False}
@@ -58,10 +64,15 @@ def build_http() -> Any:
     from core.reader import open_reader
     from core.web import Request
     from handlers_onprem.server import Server
+    from handlers_onprem.vertex import Routes, with_routes
 
     settings = Settings.from_env(os.environ)
     telemetry = SharedTelemetry(write_line, os.environ[FOLDER_VARIABLE])
-    app = build_app(settings, open_reader(settings.store), telemetry=telemetry, store=open_store(settings.store))
+    reader = open_reader(settings.store, allow_http=settings.allow_http)
+    store = None if in_cloud(settings.store) else open_store(settings.store)
+    app = build_app(settings, reader, telemetry=telemetry, store=store)
+    if routes := Routes.from_env(os.environ):
+        app = with_routes(app, routes)
     end_with_parent()
 
     def warm() -> None:

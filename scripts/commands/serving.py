@@ -16,7 +16,7 @@ from scripts.console import find_store, json_option, print_json, print_table, re
     "--port",
     default=8000,
     show_default=True,
-    envvar="POLYSKY_PORT",
+    envvar=["AIP_HTTP_PORT", "POLYSKY_PORT"],  # the first is Vertex AI's word
     type=click.IntRange(0, 65535),
     help="0: any free one.",
 )
