@@ -8,7 +8,7 @@ PYTHON ?= $(shell sh scripts/find_python.sh)
 JOBS ?= 2
 CLOUDS ?= aws gcp azure
 
-.PHONY: help demo test test-deploy check faults soak sbom audit-deps bench bench-quality bench-cold package plan deploy lock clean
+.PHONY: help demo test test-deploy check faults soak sbom audit-deps bench bench-quality bench-cold package plan deploy promote lock clean
 
 help:
 	@echo "make demo           install, then train, serve, retrain and roll back three models on this machine"
@@ -25,6 +25,7 @@ help:
 	@echo "make package        the zip files that the clouds' functions are deployed as, in dist (CLOUDS=aws: some only)"
 	@echo "make plan           sizes, limits, rights and monthly costs of those packages"
 	@echo "make deploy         CLOUD=aws|gcp|azure: its stack by terraform (needs credentials and terraform)"
+	@echo "make promote        POLYSKY_MODEL=name POLYSKY_VERSION=v-…: production of POLYSKY_STORE"
 	@echo "make lock           pin requirements again (needs network)"
 	@echo "make clean          remove what the other targets made"
 
@@ -106,7 +107,12 @@ plan: $(VENV)/.polysky
 
 deploy: $(VENV)/.polysky
 	@test -n "$(CLOUD)" || { echo "make: say CLOUD=aws, gcp or azure" >&2; exit 1; }
-	$(BIN)/polysky deploy $(CLOUD) --packages dist
+	$(BIN)/polysky deploy $(CLOUD) --packages dist $(DEPLOY_FLAGS)
+
+# after a deployment that went well
+promote: $(VENV)/.polysky
+	@test -n "$(POLYSKY_MODEL)" || echo "make: no POLYSKY_MODEL, so nothing is promoted" >&2
+	test -z "$(POLYSKY_MODEL)" || $(BIN)/polysky models promote "$(POLYSKY_MODEL)" "$(POLYSKY_VERSION)"
 
 lock: $(VENV)/.python
 	$(PIP) install --quiet uv
