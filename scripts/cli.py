@@ -91,10 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(run(arguments))
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code. An error is one line on stderr."""
+def run(arguments: Sequence[str] | None = None, *, command: click.Command = cli) -> int:
+    """Run the command line, or one command of it; return the exit code. An error is one line on stderr."""
     try:
-        code = cli.main(arguments, prog_name="polysky", standalone_mode=False)
+        name = "polysky" if command is cli else None
+        code = command.main(arguments, prog_name=name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return error.exit_code

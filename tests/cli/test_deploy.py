@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from scripts import stacks
+from scripts.cli import run
 from scripts.package import DEPLOYABLES
+from scripts.scale import scale_command
 from tests.cli.shop import Done, Shop
 from tests.emulators.missing import absent
 from tests.infra.terraform import mirror
@@ -240,3 +242,14 @@ def test_a_store_that_is_kept_ends_a_removal_unless_the_data_shall_go(small: Pla
     assert "kept" in small.state_of()
     assert small.run("destroy", "aws", "--yes", "--delete-data").code == 0
     assert small.state_of() == []
+
+
+def test_scaling_sets_the_variable_of_a_deployment_and_keeps_the_others(small: Place) -> None:
+    with open(stacks.INFRA / "aws" / "terraform" / "scale.tf", "w") as file:
+        file.write('variable "predict_concurrency" {\n  type = number\n  default = -1\n}\n')
+        file.write('output "most" {\n  value = var.predict_concurrency\n}\n')
+    assert small.run("deploy", "aws", "--var", "size=3").code == 0
+    assert run(["--deployment-id", "aws/prod", "--replicas", "7"], command=scale_command) == 0
+    assert small.run("status", "aws", "--json").json["outputs"]["most"] == 7
+    kept = json.loads((small.state / "variables.json").read_text())
+    assert (kept["size"], kept["predict_concurrency"]) == (3, 7)
