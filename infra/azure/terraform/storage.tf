@@ -95,6 +95,7 @@ resource "azurerm_storage_account" "host" {
   account_replication_type        = "LRS"
   min_tls_version                 = "TLS1_2"
   https_traffic_only_enabled      = true
+  shared_access_key_enabled       = true
   allow_nested_items_to_be_public = false
   local_user_enabled              = false
   tags                            = local.tags
