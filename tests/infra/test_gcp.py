@@ -352,3 +352,12 @@ def test_the_dashboard_asks_for_metrics_and_labels_that_there_are(applied: Appli
         for metric in metrics:
             [name] = {one for one in (metric, f"{metric}_count") if f"polysky-prod/{one}" in named}
             assert set(re.findall(r"by \((\w+)\)", query)) <= set(METRICS[name].labels if name in METRICS else ())
+
+
+def test_without_gcloud_the_remedy_is_told_and_a_second_run_finishes(stack: Stack) -> None:
+    told = {"project": "polysky-test", "packages": "tests/packages"}
+    with pytest.raises(Failed, match="gcloud is not installed"):
+        stack.run("apply", "-auto-approve", variables={**told, "gcloud": "/nowhere/gcloud"})
+    assert "1 added, 0 changed, 1 destroyed" in stack.run(
+        "apply", "-auto-approve", variables={**told, "gcloud": "true"}
+    )

@@ -26,6 +26,7 @@ resource "terraform_data" "dead_letters" {
   provisioner "local-exec" {
     command = <<-EOT
       set -eu
+      command -v "$GCLOUD" >/dev/null || { echo "gcloud is not installed, or not where var.gcloud says: install it and apply again" >&2; exit 1; }
       subscription=$("$GCLOUD" eventarc triggers describe "$TRIGGER" --format='value(transport.pubsub.subscription)')
       "$GCLOUD" pubsub subscriptions add-iam-policy-binding "$subscription" \
         --member="$AGENT" --role=roles/pubsub.subscriber
