@@ -6,15 +6,20 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import parse_qs
 from xml.etree import ElementTree
 
 import pytest
 
 from core.api import ENDPOINTS
 from core.config import Settings
+from core.reader import open_reader
 from core.telemetry import METRICS
 from core.web import PUBLIC
 from core.worker import Outcome
@@ -165,6 +170,51 @@ def test_the_apps_settings_are_taken_by_the_handlers(applied: Applied) -> None:
         assert settings.store == applied.stack.outputs()["store"]
         assert settings.tokens_secret.endswith("secrets/tokens")
         open_store(settings.store, env=env)
+
+
+class Platform(BaseHTTPRequestHandler):
+    """The identity endpoint of an app, and a store that wants its token; what comes is kept."""
+
+    seen: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        asks = self.path.startswith("/identity")
+        self.seen.append((self.path, self.headers["X-IDENTITY-HEADER" if asks else "Authorization"]))
+        body = json.dumps({"access_token": "told", "expires_on": str(2**31)}).encode() if asks else b"found"
+        self.send_response(200)
+        for name, value in {
+            "Content-Length": len(body),
+            "ETag": '"1"',
+            "Last-Modified": formatdate(usegmt=True),
+        }.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Write nothing."""
+
+
+def test_the_predicting_app_reads_by_its_identity_with_these_settings(
+    applied: Applied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = applied.values['azurerm_function_app_flex_consumption.app["predict"]']["app_settings"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Platform) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        here = f"http://127.0.0.1:{server.server_port}"
+        platform = {
+            "IDENTITY_ENDPOINT": f"{here}/identity",
+            "IDENTITY_HEADER": "ours",
+            "AZURE_STORAGE_ENDPOINT": here,
+        }
+        for name, value in {**env, **platform}.items():
+            monkeypatch.setenv(name, value)
+        assert open_reader(env["POLYSKY_STORE"], allow_http=True).get("reg/m/alias/production") == b"found"
+        server.shutdown()
+    (asked, header), got = Platform.seen
+    assert header == "ours"
+    assert parse_qs(asked.partition("?")[2])["client_id"] == [env["AZURE_CLIENT_ID"]]
+    assert got == ("/store/reg/m/alias/production", "Bearer told")
 
 
 def test_each_endpoint_goes_to_its_app_behind_the_check_of_tokens_or_is_public(applied: Applied) -> None:
