@@ -6,7 +6,8 @@ import atexit
 import subprocess
 from functools import cache
 
-from tests.infra.tools import BUILD, tool
+from tests.emulators.missing import absent
+from tests.infra.tools import BUILD
 
 _ROOT = BUILD.parent
 
@@ -14,9 +15,9 @@ _ROOT = BUILD.parent
 @cache
 def attachment(*providers: str) -> str:
     """Return TF_REATTACH_PROVIDERS of a server of these providers, which lives as long as this process."""
-    python = tool("check-jsonschema").with_name(
-        "python"
-    )  # of the environment that infra/requirements/lint.txt makes
+    python = BUILD / "lint" / "bin" / "python"  # infra/requirements/lint.txt has gRPC too
+    if not python.is_file():
+        absent("build/lint is not installed: `make build/lint/.done` does it")
     server = subprocess.Popen(
         [str(python), "-m", "tests.infra.providers.server", *providers],
         cwd=_ROOT,
