@@ -21,7 +21,7 @@ _DEADLINE_S = 60.0
 
 
 @contextmanager
-def start(log: Path) -> Iterator[str]:
+def start(log: Path, **env: str) -> Iterator[str]:
     """Yield the URL of a running MiniStack without anything in it; what it writes goes to `log`."""
     if not PROGRAM.exists():
         absent("MiniStack")
@@ -29,7 +29,12 @@ def start(log: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            [str(PROGRAM)], env=_env(port), cwd=log.parent, stdout=output, stderr=output, start_new_session=True
+            [str(PROGRAM)],
+            env={**_env(port), **env},
+            cwd=log.parent,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         _wait(f"http://127.0.0.1:{port}/_ministack/health", process)

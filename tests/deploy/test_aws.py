@@ -17,7 +17,8 @@ from botocore.exceptions import ClientError
 from scripts import package
 from scripts.cli import run
 from scripts.packaging import archive
-from tests.deploy import ministack
+from tests.deploy import issuer, ministack
+from tests.deploy.issuer import Issuer
 from tests.infra.terraform import INFRA, Stack
 from tests.mood import SPEC, rows
 
@@ -83,12 +84,19 @@ class Deployment(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def ann(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Issuer]:
+    """An issuer, whose tokens are those of Ann."""
+    with issuer.start(tmp_path_factory.mktemp("issuer")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory, ann: Issuer) -> Iterator[Cloud]:
     """An empty account, and the functions' packages."""
     folder = tmp_path_factory.mktemp("cloud")
-    with ministack.start(folder / "log") as endpoint:
+    with ministack.start(folder / "log", SSL_CERT_FILE=str(ann.certificate)) as endpoint:
         for name in ("aws-predict", "aws-train"):
-            archive.write_zip(package.build(name, folder / name), folder / f"{name}.zip")
+            archive.write_zip(package.build(name, folder / name, extras=["oidc"]), folder / f"{name}.zip")
         yield Cloud(endpoint, folder)
 
 
@@ -99,10 +107,17 @@ def prod(cloud: Cloud) -> Iterator[Deployment]:
         yield deploy(cloud, "prod", patch)
 
 
-def deploy(cloud: Cloud, environment: str, patch: pytest.MonkeyPatch) -> Deployment:
+@pytest.fixture(scope="module")
+def test(cloud: Cloud, prod: Deployment, ann: Issuer) -> Iterator[Deployment]:
+    """A second environment beside the first, behind an authorizer that trusts the issuer."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield deploy(cloud, "test", patch, ann)
+
+
+def deploy(cloud: Cloud, environment: str, patch: pytest.MonkeyPatch, ann: Issuer | None = None) -> Deployment:
     """Apply the stack and train a first model into its store, as an operator does."""
     stack = Stack(INFRA / "aws" / "terraform", cloud.packages / f"stack-{environment}")
-    stack.run("apply", "-auto-approve", "-input=false", variables=variables(cloud, environment))
+    stack.run("apply", "-auto-approve", "-input=false", variables=variables(cloud, environment, ann))
     outputs = stack.outputs()
     for name, value in operator(cloud).items():
         patch.setenv(name, value)
@@ -123,10 +138,15 @@ def _token(store: str) -> str:
     return str(json.loads(said.getvalue())["token"])
 
 
-def variables(cloud: Cloud, environment: str) -> dict[str, Any]:
-    """Return what the stack is told."""
+def variables(cloud: Cloud, environment: str, ann: Issuer | None = None) -> dict[str, Any]:
+    """Return what the stack is told; an issuer is trusted by the gateway and by core."""
     told = {"endpoint": cloud.endpoint, "packages": str(cloud.packages), "keep_bucket": False}
-    return {**told, "environment": environment, "settings": {"POLYSKY_REFRESH_S": "0.2"}}
+    settings, jwt = {"POLYSKY_REFRESH_S": "0.2"}, None
+    if ann is not None:
+        settings |= {"POLYSKY_OIDC_ISSUER": ann.url, "POLYSKY_OIDC_AUDIENCE": issuer.AUDIENCE}
+        settings |= {"POLYSKY_OIDC_JWKS": str(ann.keys)}
+        jwt = {"issuer": ann.url, "audience": [issuer.AUDIENCE]}
+    return {**told, "environment": environment, "settings": settings, "jwt": jwt}
 
 
 def operator(cloud: Cloud) -> dict[str, str]:
@@ -204,14 +224,30 @@ def _failed(deployment: Deployment) -> list[Any]:
     return found
 
 
-def test_a_second_environment_stands_beside_and_both_leave_nothing(prod: Deployment) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        test = deploy(prod.cloud, "test", patch)
-        assert test.predict()[0] == prod.predict()[0] == 200
-        assert test.ask("GET", "/models/mood/history", token=prod.token)[0] == 401
-        for deployment, name in ((test, "test"), (prod, "prod")):
-            told = variables(prod.cloud, name)
-            deployment.stack.run("destroy", "-auto-approve", "-input=false", variables=told)
+def test_the_gateway_lets_only_the_issuers_tokens_through_and_core_knows_their_roles(
+    test: Deployment, ann: Issuer
+) -> None:
+    question = ("POST", "/predict/mood", {"text": "cake and a gift"})
+    assert test.ask(*question, token=ann.token())[0] == 200
+    assert test.ask("GET", "/models/mood/history", token=ann.token())[0] == 200
+    assert test.ask("GET", "/health", token="")[0] == 200
+    now = int(time.time())
+    for token in ("", test.token, ann.token(aud="other"), ann.token(exp=now - 90), ann.token(iss="https://other")):
+        status, answer = test.ask(*question, token=token)
+        assert (status, "code" in answer) == (401, False), "the gateway itself refuses, in its own words"
+    status, answer = test.ask(*question, token=ann.token(roles=["nobody"]))
+    assert (status in (401, 403), "code" in answer) == (True, True), "core refuses what the gateway let through"
+
+
+def test_a_second_environment_stands_beside_and_both_leave_nothing(
+    prod: Deployment, test: Deployment, ann: Issuer
+) -> None:
+    question = ("POST", "/predict/mood", {"text": "cake and a gift"})
+    assert test.ask(*question, token=ann.token())[0] == prod.predict()[0] == 200
+    assert prod.ask("GET", "/models/mood/history", token=test.token)[0] == 401
+    assert prod.ask("GET", "/models/mood/history", token=ann.token())[0] == 401
+    for deployment, told in ((test, variables(test.cloud, "test", ann)), (prod, variables(prod.cloud, "prod"))):
+        deployment.stack.run("destroy", "-auto-approve", "-input=false", variables=told)
     assert left(prod.cloud) == []
 
 
