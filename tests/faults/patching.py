@@ -24,7 +24,7 @@ class Mutant(NamedTuple):
 def planted(mutant: Mutant) -> Iterator[None]:
     """Run the block with the bug. Raises ValueError if the patch does not fit, or changes nothing."""
     codes = changed_codes(mutant)
-    found = [item for item in gc.get_objects() if isinstance(item, types.FunctionType) and item.__code__ in codes]
+    found = [item for item in gc.get_objects() if type(item) is types.FunctionType and item.__code__ in codes]
     if not found:
         raise ValueError(f"{mutant.name}: no function runs the changed code")
     former = [(function, function.__code__) for function in found]

@@ -14,7 +14,7 @@ from core.web import Request, Response, json_response
 from handlers_onprem.vertex import Routes, with_routes
 from scripts.cli import run
 from scripts.demo.stage import Server, command, environment
-from tests.emulators import moto
+from tests.emulators.emulator import Emulator
 from tests.infra.daemons import free_port
 from tests.mood import SPEC, rows
 
@@ -68,19 +68,19 @@ def test_other_requests_are_left_alone(method: str, path: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def container(moto: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server as Vertex AI starts it, on a store in S3."""
     folder = tmp_path_factory.mktemp("vertex")
     (folder / "mood.toml").write_text(SPEC)
     (folder / "data.csv").write_text(rows(0, 200))
-    with moto.start() as cloud, pytest.MonkeyPatch.context() as patch:
-        url = cloud.new_store_url()
-        env = {**environment(folder), **cloud.env(), "POLYSKY_STORE": url}
+    with pytest.MonkeyPatch.context() as patch:
+        url = moto.new_store_url()
+        env = {**environment(folder), **moto.env(), "POLYSKY_STORE": url}
         for name, value in env.items():
             patch.setenv(name, value)
         assert run(["train", str(folder / "mood.toml"), "--data", str(folder / "data.csv")]) == 0
         token, admin = (
-            create_token(cloud.open(url), role, clock=time.time, random_bytes=os.urandom)[0]
+            create_token(moto.open(url), role, clock=time.time, random_bytes=os.urandom)[0]
             for role in ("predictor", "admin")
         )
         env |= {**ROUTES, "POLYSKY_VERTEX_TOKEN": token, "AIP_HTTP_PORT": str(free_port())}
