@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from typing import NoReturn
 
 from core.config import Settings
@@ -21,7 +20,7 @@ from handlers_onprem.workers import run_server
 def run_jobs() -> None:
     """Run the job worker until SIGTERM."""
     from core.worker import build_worker
-    from handlers_onprem.watch import be_nice, give_up_leases, sole_worker, watch
+    from handlers_onprem.watch import be_nice, sole_worker, watch
 
     end_with_parent()
     be_nice()
@@ -32,8 +31,7 @@ def run_jobs() -> None:
     store = open_store(settings.store)
     worker = build_worker(settings, store, telemetry=telemetry, n_jobs=os.cpu_count() or 1)
     with sole_worker(store.root):
-        give_up_leases(worker.shop.registry, now=time.time())
-        watch(worker, telemetry, root=store.root)
+        watch(worker, telemetry, root=store.root, inherits=True)
 
 
 def _exit(number: int, frame: object) -> NoReturn:

@@ -44,17 +44,26 @@ def _lock(fd: int, *, wait: bool) -> bool:
 
 
 def watch(
-    worker: Worker, telemetry: Telemetry, *, root: str = "", sleep: Callable[[float], None] = time.sleep
+    worker: Worker,
+    telemetry: Telemetry,
+    *,
+    root: str = "",
+    inherits: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> NoReturn:
     """Do the jobs that come, forever. An error of the store is logged and tried again.
 
-    In the store's folder `root` each model gets a folder to drop files into.
+    In the store's folder `root` each model gets a folder to drop files into. `inherits` says that leases of a
+    process that ended may stand, which nobody needs to wait for.
     """
     interrupted = False  # a job, by the store
     while True:
         try:
             if root:
                 open_inboxes(root, worker.shop.registry)
+            if inherits:
+                give_up_leases(worker.shop.registry, now=time.time())
+                inherits = False
             if interrupted:  # nobody else works here, so its source need not wait for the end of the lease
                 give_up_leases(worker.shop.registry, now=time.time(), reason="the store failed", rest_s=RETRY_S)
             interrupted = any(outcome.status == "unavailable" for outcome in worker.tick())

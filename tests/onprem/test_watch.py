@@ -6,15 +6,16 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from core.errors import Unavailable
+from core.errors import Denied, Unavailable
 from core.inbox import pending
 from core.jobs import claim, view
 from core.registry import Registry
-from core.store import MemoryStore
+from core.store import Entry, MemoryStore
 from core.telemetry import MemoryTelemetry
 from core.worker import ACTOR, RETRY_S, Outcome
 from handlers_onprem.watch import count_jobs, give_up_leases, open_inboxes, sole_worker, watch
@@ -171,3 +172,41 @@ def test_what_the_store_interrupted_does_not_wait_for_the_end_of_its_lease() -> 
     later = pending(registry(store, ACTOR), now=time.time() + RETRY_S + 1, min_age_s=0)
     assert [item.attempt for item in later] == [2]
     assert pending(registry(store, ACTOR), now=time.time() + RETRY_S - 5, min_age_s=0) == []
+
+
+class Sullen(MemoryStore):
+    """Fails once when it is told to."""
+
+    fails = False
+
+    def list(self, prefix: str) -> Iterator[Entry]:
+        if self.fails:
+            self.fails = False
+            raise Denied("the store failed for now")
+        return super().list(prefix)
+
+
+def test_a_store_that_fails_at_the_start_does_not_end_the_process_and_leases_are_given_up_later() -> None:
+    store, pauses = Sullen(), 0
+    job = claimed(store, ACTOR)
+    store.fails = True
+
+    class Shop:
+        registry = registry(store, ACTOR)
+
+    class Idle(Interrupted):
+        def tick(self) -> list[Outcome]:
+            return []
+
+    def sleep(pause_s: float) -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 2:
+            raise Stop
+
+    lines: list[str] = []
+    telemetry = MemoryTelemetry(lines.append, clock=time.time)
+    with pytest.raises(Stop):
+        watch(Idle(Shop()), telemetry, inherits=True, sleep=sleep)  # type: ignore[arg-type]
+    assert ["poll_failed" in line for line in lines] == [True]
+    assert view(registry(store, ACTOR), job, now=time.time()).reason == "the worker was ended"
