@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from core.auth import PERMISSIONS, Principal
-from core.errors import MalformedBody, NotFound
+from core.errors import IntegrityError, MalformedBody, NotFound
 from core.inference import PRODUCTION
 from core.keys import is_name
 from core.telemetry import MAX_WAITING
@@ -154,6 +154,8 @@ def _serves(services: Services, name: str) -> bool:
         services.predictor.target(name, PRODUCTION)
     except NotFound:
         return False
+    except IntegrityError:
+        return True  # it did, and may again: another model must not answer in its place
     return True
 
 

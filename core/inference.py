@@ -123,7 +123,10 @@ class Predictor:
         return _draw(arms, self._timing.draw())
 
     def target(self, model: str, ref: str) -> str:
-        """Return the version that a reference points to, without loading it. Raises NotFound, Unavailable."""
+        """Return the version that a reference points to, without loading it; of a damaged one what serves on.
+
+        Raises NotFound, Unavailable, IntegrityError.
+        """
         slot = self._slots.get((model, ref))
         if slot is not None and slot.arms and not slot.is_due(self._timing.clock()):
             return slot.arms[0].version
@@ -131,8 +134,12 @@ class Predictor:
             return self._versions.document(model, ref).splits[0].version
         except (Missing, IndexError):
             raise NotFound("no such alias") from None
-        except (StoreError, IntegrityError):
+        except StoreError:
             raise Unavailable("the alias cannot be read now", retry_after_s=ERROR_S) from None
+        except IntegrityError:
+            if slot is not None and slot.arms:
+                return slot.arms[0].version
+            raise
 
     def status(self) -> list[Status]:
         """Return the state of every reference that was asked for and exists."""

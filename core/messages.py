@@ -76,10 +76,11 @@ class PredictResponse(Answer, frozen=True, kw_only=True):
 
 
 class ModelItem(Answer, frozen=True, kw_only=True):
-    """A model in a list; `version` is the one in production."""
+    """A model in a list; `version` is the one in production. With `status`, which it is cannot be read."""
 
     name: Name
     version: VersionId | None
+    status: Literal["failed"] | UnsetType = UNSET
 
 
 class Models(Answer, frozen=True, kw_only=True):

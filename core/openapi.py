@@ -27,7 +27,7 @@ _QUERY = {
         "at": "A time: seconds since the epoch, or ISO 8601.",
         "limit": "At most so many entries (1 to 1000).",
     },
-    "control.retrain": {"model": "The model, if it is not in the path."},
+    "control.retrain": {"model": "The model of a data file."},
 }
 _DATA = (
     "text/csv",
@@ -101,8 +101,10 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
         }
         for name in re.findall(r"\{(\w+)\}", endpoint.path)
     ]
+    in_path = {parameter["name"] for parameter in found}
     for name, text in _QUERY.get(endpoint.handler, {}).items():
-        found.append({"name": name, "in": "query", "description": text, "schema": {"type": "string"}})
+        if name not in in_path:
+            found.append({"name": name, "in": "query", "description": text, "schema": {"type": "string"}})
     if endpoint.handler == "serving.predict":
         text = "Answer with this version or alias."
         found.append(
@@ -166,6 +168,8 @@ def _older(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     found = {key: _older(item) for key, item in value.items() if key not in ("examples", "const")}
+    if found.get("required") == []:  # 3.0 wants one name at least
+        del found["required"]
     if "const" in value:
         found["enum"] = [value["const"]]
     options = found.get("anyOf")
@@ -173,5 +177,6 @@ def _older(value: Any) -> Any:
         rest = [option for option in options if option != {"type": "null"}]
         if len(rest) < len(options):
             del found["anyOf"]
-            found |= {"anyOf": rest, "nullable": True} if len(rest) > 1 else {"allOf": rest, "nullable": True}
+            first = {**rest[0], "nullable": True}  # which counts beside a type only
+            found |= first if len(rest) == 1 else {"anyOf": [first, *rest[1:]]}
     return found

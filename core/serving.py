@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.api import Call, Services, only_model
 from core.dialects import native
-from core.errors import InvalidName, MalformedBody, NotFound, StoreError, Unavailable
+from core.errors import IntegrityError, InvalidName, MalformedBody, NotFound, StoreError, Unavailable
 from core.inference import PRODUCTION, Status
 from core.keys import is_name
 from core.telemetry import CONTENT_TYPE
@@ -105,16 +105,19 @@ def models(services: Services, call: Call) -> Response:
     names = sorted(filter(call.principal.sees, services.names()))
     after = query_of(call.request).get("after", "")
     page = [name for name in names if name > after]
-    items = [{"name": name, "version": _production_version(services, name)} for name in page[:PAGE]]
+    items = [_item(services, name) for name in page[:PAGE]]
     more = {"next": page[PAGE - 1]} if len(page) > PAGE else {}
     return json_response({"models": items, **more})
 
 
-def _production_version(services: Services, name: str) -> str | None:
+def _item(services: Services, name: str) -> dict[str, Any]:
+    """Return a model of the list. A damaged one shows as failed and takes no other out of it."""
     try:
-        return services.predictor.target(name, PRODUCTION)
+        return {"name": name, "version": services.predictor.target(name, PRODUCTION)}
     except NotFound:
-        return None
+        return {"name": name, "version": None}
+    except IntegrityError:
+        return {"name": name, "version": None, "status": "failed"}
 
 
 def model(services: Services, call: Call) -> Response:

@@ -17,7 +17,7 @@ _KNOWN = ("operationId", "summary", "tags", "parameters", "requestBody", "respon
 
 def openapi(endpoints: Iterable[Endpoint]) -> str:
     """Return the document as JSON; infra/azure reads backend and publicity of an operation from its x- fields."""
-    full = _without_nothing_required(document_30(document(endpoints)))
+    full = document_30(document(endpoints))
     form = {
         "openapi": full["openapi"],
         "info": full["info"],
@@ -35,31 +35,13 @@ def _operation(full: Mapping[str, Any]) -> dict[str, Any]:
     """Return an operation under the name that the import would give it, with what the import knows."""
     operation = {key: full[key] for key in _KNOWN if key in full}
     operation["operationId"] = full["operationId"].replace("_", "-")
-    operation["parameters"] = list(_distinct(full["parameters"]).values())
     for part in [operation.get("requestBody", {}), *operation["responses"].values()]:
         for media in part.get("content", {}).values():
             media["schema"] = _referred(media["schema"])
     return operation
 
 
-def _distinct(parameters: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Return the parameters by name, of several the first: a path and its query share their names."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for one in parameters:
-        found.setdefault(one["name"].lower(), one)
-    return found
-
-
 def _referred(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a reference to the schema, which may not stand in the operation."""
     name = next((name for name, one in _BODIES.items() if one == schema), None)
     return schema if name is None else {"$ref": f"#/components/schemas/{name}"}
-
-
-def _without_nothing_required(value: Any) -> Any:
-    """Return the value without the empty lists `required`, which 3.0 forbids."""
-    if isinstance(value, list):
-        return [_without_nothing_required(one) for one in value]
-    if not isinstance(value, dict):
-        return value
-    return {key: _without_nothing_required(one) for key, one in value.items() if (key, one) != ("required", [])}

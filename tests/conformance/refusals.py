@@ -100,6 +100,12 @@ FAILING = (
         get("/models/support/history", ("Authorization", "Bearer {admin}")),
         faults={"/log/": "damaged"},
     ),
+    Exchange(
+        "models-of-which-some-are-damaged",
+        get("/models", CALLER),
+        advance_s=30.0,
+        faults={"/alias/production": "damaged"},
+    ),
     Exchange("bug", get("/models/prices/history", ("Authorization", "Bearer {admin}")), faults={"/log/": "bug"}),
 )
 

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from core.artifact import load
+from core.keys import alias_key
 from core.store import MemoryStore
 from tests.core.house import (
     House,
@@ -272,6 +273,26 @@ def test_models_are_listed_a_page_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert second == {"models": [{"name": "c", "version": version_id(3)}, {"name": "d", "version": None}]}
     scoped = body_of(house.send("GET", "/models", token=house.token(models=["c"])))
     assert [item["name"] for item in scoped["models"]] == ["c"]
+
+
+def test_one_damaged_alias_takes_no_other_model_out_of_the_list(house: House) -> None:
+    house.publish("broken")
+    house.store.put(alias_key("broken", "production"), b"nothing")
+    token = house.token()
+    first = {"name": "broken", "version": None, "status": "failed"}
+    second = {"name": "support", "version": version_id(1)}
+    assert body_of(house.send("GET", "/models", token=token)) == {"models": [first, second]}
+    assert house.send("POST", "/predict", {"text": TEXT}, token=token).status == 400  # it may be meant
+
+
+def test_a_model_that_serves_on_is_listed_as_it_serves(house: House) -> None:
+    token = house.token()
+    assert house.send("POST", "/predict", {"text": TEXT}, token=token).status == 200
+    house.store.put(alias_key("support", "production"), b"nothing")
+    house.clock.now += 5.0
+    assert body_of(house.send("GET", "/models", token=token)) == {
+        "models": [{"name": "support", "version": version_id(1)}]
+    }
 
 
 def test_a_card_tells_what_a_version_takes_answers_and_scored(house: House) -> None:
