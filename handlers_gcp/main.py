@@ -18,12 +18,12 @@ from core.reader import StoreReader, open_reader
 from core.secrets import open_tokens
 from handlers_gcp.events import answer_every_path, created, deliver, from_response, reconcile, to_request
 from handlers_gcp.secrets import fetcher
-from handlers_gcp.server import prepare
+from handlers_gcp.server import prepare, time_limit_s
 from handlers_gcp.telemetry import CloudTelemetry, write_line
 
 SETTINGS = Settings.from_env(os.environ)
 TELEMETRY = CloudTelemetry(write_line, clock=time.time)
-TIMEOUT_S = float(os.environ.get("CLOUD_RUN_TIMEOUT_SECONDS") or SETTINGS.timeout_s)
+TIMEOUT_S = time_limit_s(os.environ, SETTINGS.timeout_s)
 
 
 def _build(target: str) -> Any:

@@ -1,17 +1,30 @@
-"""What the server, gunicorn, is told by the module that it loads before it forks its workers."""
+"""What the module that the server, gunicorn, loads before it forks its workers is told, and tells it."""
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Timer
 
 from gunicorn.config import ControlSocketDisable
 
+from core.errors import ConfigError
 from core.web import Request, Response
 
+LIMIT_VARIABLE = "CLOUD_RUN_TIMEOUT_SECONDS"
 PATIENCE_S = 0.1  # a request that waited for this process loads what it needs itself, faster if alone
+
+
+def time_limit_s(env: Mapping[str, str], default: float) -> float:
+    """Return how long a call may take, as Cloud Run tells it. Raises ConfigError."""
+    try:
+        found = float(env.get(LIMIT_VARIABLE) or default)
+    except ValueError:
+        found = 0.0
+    if not 0.0 < found < float("inf"):
+        raise ConfigError(f"{LIMIT_VARIABLE} must be a number of seconds", settings=[LIMIT_VARIABLE])
+    return found
 
 
 def prepare(app: Callable[[Request], Response]) -> None:

@@ -76,3 +76,13 @@ def test_a_setting_that_is_wrong_stops_the_process_and_is_named(gcs: Gcs) -> Non
 
 def test_the_entry_points_are_a_page_long() -> None:
     assert len((ROOT / "handlers_gcp" / "main.py").read_text().splitlines()) < 80
+
+
+@pytest.mark.parametrize("told", ["soon", "540s", "0", "-1", "nan", "inf"])
+def test_a_time_limit_that_is_none_is_named(gcs: Gcs, told: str) -> None:
+    env = {**os.environ, **gcs.env(), "POLYSKY_STORE": gcs.new_store_url(), "CLOUD_RUN_TIMEOUT_SECONDS": told}
+    command = [sys.executable, "-W", "ignore", "-c", "import handlers_gcp.main"]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = "core.errors.ConfigError: CLOUD_RUN_TIMEOUT_SECONDS must be a number of seconds"
+    assert done.stderr.splitlines()[-1] == last
