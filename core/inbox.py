@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from core.errors import CoreError, IntegrityError, Missing
 from core.fold import MAX_COVERS
 from core.jobs import Inbox, Pending, Step, listed, next_step, parse_key, source_id
+from core.ledger import MAX_ENTRY_BYTES
 from core.registry import Registry
 from core.state import State
 from core.store import Entry
+
+MAX_RUN_BYTES = MAX_ENTRY_BYTES // 2  # of a run's keys as JSON spells them: one claim has to hold them all
 
 
 class Memo:
@@ -105,21 +109,23 @@ def pending_at(registry: Registry, key: str, *, now: float, token: str | None = 
 
 
 def batch_of(found: Sequence[Pending]) -> list[tuple[Pending, ...]]:
-    """Return the work in runs: all new uploads of a model together, everything else by itself.
+    """Return the work in runs: all new uploads of a model together as far as one claim holds them, all else alone.
 
     A source that failed before runs alone, so that it cannot take others down with it again.
     """
     runs: list[list[Pending]] = []
     shared: dict[str, list[Pending]] = {}
+    room: dict[str, int] = {}
     for item in found:
-        run = shared.get(item.model)
+        run, size = shared.get(item.model), len(json.dumps(item.key))
         alone = item.todo != "train" or item.kind != "upload" or item.attempt > 1
-        if not alone and run is not None and len(run) < MAX_COVERS:
+        if not alone and run is not None and len(run) < MAX_COVERS and size <= room[item.model]:
             run.append(item)
+            room[item.model] -= size
             continue
         runs.append([item])
         if not alone:
-            shared[item.model] = runs[-1]
+            shared[item.model], room[item.model] = runs[-1], MAX_RUN_BYTES - size
     return [tuple(run) for run in runs]
 
 

@@ -109,6 +109,9 @@ class Worker:
             outcomes = self._run(self._together(item), deadline)
         except StoreError as error:
             raise Unavailable("the store does not answer", retry_after_s=RETRY_S) from error
+        except IntegrityError as error:  # no delivery mends a log; once it is mended, `tick` finds the upload
+            self._broken(_model(event), error)
+            return self._told(Outcome("failed", event.key, _model(event), reason=why(error)))
         outcome = next(found for found in outcomes if found.key == event.key)
         if outcome.status == "unavailable":
             raise Unavailable(outcome.reason, retry_after_s=RETRY_S)
@@ -146,8 +149,7 @@ class Worker:
         return Outcome("ignored", event.key, reason="not in the inbox")
 
     def _nothing_to_do(self, event: Event) -> Outcome:
-        found = jobs.parse_key(event.key)
-        model = found.model if found else ""
+        model = _model(event)
         token = event.token or self._token(event.key)
         if token is None:
             return self._told(Outcome("ignored", event.key, model, reason="gone"))
@@ -332,6 +334,11 @@ def handle_all(worker: Worker, hints: Iterable[tuple[str, str | None]], *, deadl
         except Unavailable as error:
             outcomes.append(Outcome("unavailable", key, reason=error.message))
     return outcomes
+
+
+def _model(event: Event) -> str:
+    found = jobs.parse_key(event.key)
+    return found.model if found else ""
 
 
 def _about(item: Pending, status: str, **facts: Any) -> Outcome:

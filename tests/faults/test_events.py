@@ -15,9 +15,10 @@ from core.building import Builder, Built, Snapshot
 from core.corpus import TRAIN
 from core.dataset.snapshot import write_snapshot
 from core.fold import MAX_COVERS
+from core.keys import log_key
 from core.ledger import digest_of
 from core.model import Model
-from core.worker import Event, Worker
+from core.worker import Event, Worker, handle_all
 from tests.core.plant import Plant
 from tests.core.toys import csv, messages
 from tests.faults.provider_events import PROVIDERS
@@ -156,6 +157,34 @@ def test_a_thousand_uploads_at_once_are_few_trainings_and_none_is_lost(trained: 
 def _work(worker: Worker, put: list[tuple[str, str]]) -> None:
     for key, token in put:
         worker.handle(Event(key, token))
+
+
+def test_names_too_long_for_one_claim_make_more_runs_and_none_is_lost(trained: Plant) -> None:
+    plant = trained.copy()
+    folder = "/".join(["\1" * 240] * 4)  # what JSON spells with six characters
+    keys = [f"uploads/toy/{folder}/{i}.csv" for i in range(190)]
+    put = [(key, plant.store.put(key, body)) for key, body in zip(keys, _bodies(190), strict=True)]
+    plant.clock.now += 10.0
+    cheap = _cheap(plant)
+    worker = plant.worker(builder=cheap)
+    worker.handle(Event(*put[0]))
+    worker.tick()
+    assert _faults(plant, put) == []
+    assert 1 < len(cheap.built) < 5
+
+
+def test_an_event_of_a_model_whose_log_is_broken_does_not_stop_those_of_others(trained: Plant) -> None:
+    plant = trained.copy()
+    plant.first.shop.registry.append("broken", lambda _: {"op": "note"}, op_id="x")
+    plant.store.put(log_key("broken", 0), b"damage")
+    broken, good = "uploads/broken/a.csv", "uploads/toy/a.csv"
+    for key in (broken, good):
+        plant.store.put(key, _bodies(1)[0])
+    plant.clock.now += 10.0
+    worker = plant.worker(builder=_cheap(plant))
+    outcomes = handle_all(worker, [(broken, None), (good, None)], deadline=plant.clock.now + 600.0)
+    assert [outcome.status for outcome in outcomes] == ["failed", "promoted"]
+    assert any('"log_broken"' in line for line in plant.lines)
 
 
 def test_the_count_sees_a_lost_upload_and_one_with_two_outcomes(trained: Plant) -> None:
