@@ -123,14 +123,14 @@ class FlatFile:
         if count * size != section.size:
             raise IntegrityError(f"section {name} has {section.size} bytes, not {count} x {size}")
         buffer, seen, data, verify = self._buffer, self._seen, self._data, self.verify
-        base = section.offset
+        base, is_wide = section.offset, size > PAGE  # a wide record has pages besides its first and last
 
         def read(index: int) -> tuple[Any, ...]:
             if not 0 <= index < count:
                 raise IntegrityError(f"index {index} is outside section {name}")
             low = base + index * size
             high = low + size
-            if not (seen[low >> PAGE_BITS] and seen[(high - 1) >> PAGE_BITS]):
+            if is_wide or not (seen[low >> PAGE_BITS] and seen[(high - 1) >> PAGE_BITS]):
                 verify(low, high)
             return unpack(buffer, data + low)
 

@@ -9,11 +9,12 @@ import time
 from collections.abc import Iterator
 from functools import cache
 
+import numpy as np
 import pytest
 
 from core import audit
 from core.errors import IntegrityError
-from core.flatfile import FlatFile
+from core.flatfile import PAGE, FlatFile, write
 from core.state import State
 from core.versions import parse_document
 from tests.attacks.corruption import MODEL, Shop, rotten
@@ -182,3 +183,15 @@ def test_a_page_that_is_read_late_is_checked_then() -> None:
     assert bench.version() == TWO
     _, loaded = bench.predictor.run("m", "production", lambda model: model.file.verify_all())
     assert loaded.version == ONE
+
+
+@pytest.mark.parametrize("width", [512, 513, 784, 1500])
+def test_a_row_is_checked_in_the_middle_too_whichever_rows_were_read_before(width: int) -> None:
+    sound = write({}, {"w": np.arange(3.0 * width).reshape(3, width)})
+    start = len(sound) - int(FlatFile(sound).header["data_size"])
+    for low in range(start + 8 * width, start + 16 * width, PAGE // 8):
+        rotten = bytearray(sound)
+        rotten[low] ^= 1
+        read = FlatFile(bytes(rotten)).rows("w")
+        with pytest.raises(IntegrityError):
+            _ = [read(row) for row in (0, 2, 1)]
