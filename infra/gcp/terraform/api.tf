@@ -49,6 +49,9 @@ resource "google_api_gateway_api_config" "http" {
       contents = base64encode(jsonencode(local.openapi))
     }
   }
+  gateway_config {
+    backend_config { google_service_account = google_service_account.gateway.email }
+  }
   lifecycle {
     create_before_destroy = true
   }

@@ -73,6 +73,7 @@ resource "google_cloudfunctions2_function" "function" {
 
   depends_on = [
     google_project_service.needed, google_storage_bucket_iam_member.function, google_storage_bucket_iam_member.build,
-    google_project_iam_member.build, google_project_iam_member.events, google_project_iam_member.storage,
+    google_project_iam_member.build, google_project_iam_member.sources, google_project_iam_member.events,
+    google_project_iam_member.storage,
   ]
 }

@@ -136,6 +136,29 @@ resource "google_storage_bucket_iam_member" "build" {
   member = google_service_account.build.member
 }
 
+# A build reads a copy of the package from a bucket that the platform makes with the first function of a region. It is not
+# there before, so the right to it stands on the project, for what lies there of this deployment's functions alone.
+locals {
+  sources = "projects/_/buckets/gcf-v2-sources-${data.google_project.here.number}-${var.region}"
+}
+
+resource "google_project_iam_member" "sources" {
+  project = var.project
+  role    = "roles/storage.objectViewer"
+  member  = google_service_account.build.member
+  condition {
+    title      = "${local.name}-sources"
+    expression = "resource.name == \"${local.sources}\" || resource.name.startsWith(\"${local.sources}/objects/${local.name}-\")"
+  }
+}
+
+# who the gateway is: without one of its own it would be an account that may edit the whole project
+resource "google_service_account" "gateway" {
+  account_id   = "${local.name}-gateway"
+  display_name = "Polysky, ${var.environment}: the gateway, which may nothing"
+  depends_on   = [google_project_service.needed]
+}
+
 # Cloud Storage tells Eventarc through Pub/Sub, which forwards what failed as an account of its own
 data "google_storage_project_service_account" "storage" {
   depends_on = [google_project_service.needed]

@@ -29,7 +29,8 @@ locals {
   ])
 }
 
-# what is switched on stays so: others in the project may have come to need it
+# Terraform itself needs two that must be on before, once a project: `gcloud services enable serviceusage.googleapis.com
+# cloudresourcemanager.googleapis.com`. What is switched on stays so: others in the project may have come to need it.
 resource "google_project_service" "needed" {
   for_each           = var.vertex_endpoint ? setunion(local.services, ["aiplatform"]) : local.services
   service            = "${each.key}.googleapis.com"

@@ -120,6 +120,10 @@ run "accounts_of_least_privilege" {
     error_message = "the role gives more than to replace and delete"
   }
   assert {
+    condition     = strcontains(google_project_iam_member.sources.condition[0].expression, "/objects/polysky-prod-") && google_project_iam_member.sources.member == google_service_account.build.member
+    error_message = "a build cannot read its package, or may read other functions' as well"
+  }
+  assert {
     condition     = [for name, one in google_cloud_run_service_iam_member.open : name] == ["control", "predict"] && google_cloud_run_service_iam_member.events.member == google_service_account.events.member && google_cloud_run_service_iam_member.schedule.member == google_service_account.schedule.member
     error_message = "what events and clocks start is open to others"
   }
@@ -128,7 +132,7 @@ run "accounts_of_least_privilege" {
     error_message = "what events and clocks start is reached from outside"
   }
   assert {
-    condition     = toset(concat([google_project_iam_member.events.role, google_project_iam_member.storage.role], [for one in google_project_iam_member.build : one.role])) == toset(["roles/eventarc.eventReceiver", "roles/pubsub.publisher", "roles/logging.logWriter", "roles/artifactregistry.writer"])
+    condition     = toset(concat([google_project_iam_member.events.role, google_project_iam_member.storage.role, google_project_iam_member.sources.role], [for one in google_project_iam_member.build : one.role])) == toset(["roles/eventarc.eventReceiver", "roles/pubsub.publisher", "roles/logging.logWriter", "roles/artifactregistry.writer", "roles/storage.objectViewer"])
     error_message = "an account has another role on the whole project"
   }
 }
