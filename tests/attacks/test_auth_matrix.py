@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -16,11 +17,13 @@ import pytest
 
 from core import api
 from core.api import ENDPOINTS
+from core.app import build_app
 from core.auth import MAX_TTL_S, RETRY_S, ROLES, check_of
 from core.errors import ConfigError, Transient
+from core.secrets import TTL_S, SecretTokens
 from core.store import Blob, MemoryStore
-from core.tokens import revoke_token
-from core.web import PUBLIC, Endpoint, Response
+from core.tokens import export_records, revoke_token
+from core.web import PUBLIC, Endpoint, Request, Response
 from tests.core.house import House, body_of, header, table_model
 from tests.faults.scoreboard import record
 
@@ -65,6 +68,21 @@ class Watched(MemoryStore):
     def put_if_match(self, key: str, data: bytes, token: str) -> str:
         self.writes += 1
         return super().put_if_match(key, data, token)
+
+
+class Hanging(MemoryStore):
+    """A store whose reads hang, when told to, until they are released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hangs = False
+        self.reached, self.released = threading.Event(), threading.Event()
+
+    def get(self, key: str, token: str | None = None) -> Blob:
+        if self.hangs:
+            self.reached.set()
+            self.released.wait()
+        return super().get(key, token)
 
 
 def path_of(endpoint: Endpoint) -> str:
@@ -151,6 +169,14 @@ def test_unknown_routes_and_methods_are_told_only_to_who_may_call_at_all() -> No
         assert house.send(method, path, token=tokens["admin"]["right"]).status == status
 
 
+def test_two_credentials_that_differ_are_none_though_both_are_right() -> None:
+    house, _, tokens = stage()
+    house.clock.now += 10.0
+    admin, predictor = tokens["admin"]["right"], tokens["predictor"]["right"]
+    for one, other, status in ((admin, predictor, 401), (predictor, admin, 401), (admin, admin, 200)):
+        assert house.send("GET", "/models", token=one, headers={"x-api-key": other}).status == status
+
+
 # -- a scope of models
 
 
@@ -210,6 +236,59 @@ def test_a_revocation_during_an_outage_is_seen_once_the_store_is_back() -> None:
         store.down = False
         house.clock.now = revoked_at + max(MAX_TTL_S, back + RETRY_S)
         assert house.send("GET", "/openapi.json", token=token).status == 401, back
+
+
+@pytest.mark.parametrize("gap", [0.0, 10.0, TTL_S - 1, TTL_S + 1])
+def test_a_revocation_in_the_secret_is_seen_in_a_minute_though_others_had_it_read_just_before(gap: float) -> None:
+    """The secret's document is old already when a token is first looked up in it: both ages add up."""
+    house = House()
+    one, other = house.token("admin"), house.token("admin")
+    documents = [json.dumps(export_records(house.store, now=house.clock.now)).encode()]
+    tokens = SecretTokens(lambda: documents[-1], clock=house.clock)
+    app = build_app(
+        house.settings,
+        house.reader,
+        telemetry=house.telemetry,
+        store=house.store,
+        tokens=tokens,
+        clock=house.clock,
+    )
+
+    def status(token: str) -> int:
+        return app(Request("GET", "/models", headers={"x-api-key": token})).status
+
+    assert status(other) == 200
+    revoked_at = house.clock.now
+    revoke_token(house.store, one.split("_")[1], clock=house.clock)
+    documents.append(json.dumps(export_records(house.store, now=house.clock.now)).encode())
+    house.clock.now = revoked_at + gap
+    assert status(one) == (200 if gap < TTL_S else 401)
+    house.clock.now = revoked_at + MAX_TTL_S
+    assert status(one) == 401
+
+
+def test_a_read_that_hangs_does_not_prolong_a_record() -> None:
+    """While one caller reads a record again the others go on with what is known, but not beyond its time."""
+    store = Hanging()
+    house = House(store=store)
+    token = house.token("admin")
+    assert house.send("GET", "/openapi.json", token=token).status == 200
+    revoke_token(store, token.split("_")[1], clock=house.clock)
+    found: list[int] = []
+    store.hangs = True
+    house.clock.now += MAX_TTL_S - 1.0
+    first = threading.Thread(target=lambda: house.send("GET", "/openapi.json", token=token))
+    first.start()
+    store.reached.wait()
+    assert house.send("GET", "/openapi.json", token=token).status == 200
+    house.clock.now += 1.0
+    second = threading.Thread(target=lambda: found.append(house.send("GET", "/openapi.json", token=token).status))
+    second.start()
+    second.join(0.5)  # it waits for the first; whoever does not would be through by now
+    store.released.set()
+    first.join()
+    second.join()
+    assert found == [401]
 
 
 # -- a route without a permission

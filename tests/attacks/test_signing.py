@@ -66,6 +66,16 @@ def test_no_other_signature_passes(signature: object) -> None:
         artifact.load(flatfile.with_header(SIGNED, header), None, VERIFY)
 
 
+def test_a_signature_over_the_same_bytes_for_another_purpose_does_not_pass() -> None:
+    """A key may sign other things too: what it signed there must not be taken for an artifact."""
+    header = FlatFile(text_model()).header
+    key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(SIGNING))
+    for said in (b"", b"another header\n"):
+        signature = base64.b64encode(key.sign(said + flatfile.encode_header(header))).decode()
+        with pytest.raises(IntegrityError, match="POLYSKY_VERIFY_KEY"):
+            artifact.load(flatfile.with_header(SIGNED, {**header, "signature": signature}), None, VERIFY)
+
+
 def test_a_signature_covers_the_whole_manifest_and_through_it_every_page() -> None:
     header = FlatFile(SIGNED).header
     for name, value in header.items():
