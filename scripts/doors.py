@@ -16,7 +16,7 @@ def find_model(registry: Registry, model: str | None, has: Callable[[State], boo
     names = [model] if model else registry.models()
     found = [name for name in names if has(registry.state(name))]
     if not found:
-        raise NotFound(f"{model or 'no model'} has no {what}")
+        raise NotFound(f"{model} has no {what}" if model else f"no model has {what}")
     if len(found) > 1:
         raise click.UsageError(f"{', '.join(found)} have {what}: say --model")
     return found[0]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from core.api import ENDPOINTS
 from scripts.packaging import archive, closure, installation, pruning
 from scripts.packaging.installation import Target
+from scripts.remedies import explain_pip
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "infra" / "requirements"
@@ -90,12 +91,15 @@ def build(
     _copy_ours(out, deployable, python)
     if deployable.cloud != "aws":  # Lambda reads no such file
         (out / "requirements.txt").write_text(installation.pins(files))
-    about = {"package": name, "python": installation.version_of(python), "sets": [file.stem for file in files]}
-    (out / MARKER).write_text(json.dumps(about, indent=1) + "\n")
+    about = {"package": name, "python": installation.version_of(python), "platform": platform}
+    (out / MARKER).write_text(json.dumps({**about, "sets": [file.stem for file in files]}, indent=1) + "\n")
     limit = limit_of(name, extras)
     if archive.size_of(out) > limit:
         weights = archive.sizes(out, libraries_of(out, deployable.cloud))
-        raise TooHeavy(f"{name} is too heavy:\n{archive.table(weights, limit)}")
+        raise TooHeavy(
+            f"{name} is too heavy, {weights.total():,} bytes of {limit:,}: build it with fewer extras"
+            f"{', or deploy a container image' if extras else ''}\n{archive.table(weights, limit)}"
+        )
     return out
 
 
@@ -200,7 +204,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         python = interpreter(options.python_version)
         out = build(options.name, options.out, python=python, platform=options.platform, extras=options.extras)
-    except (TooHeavy, installation.InstallFailed, FileExistsError, FileNotFoundError) as error:
+    except installation.InstallFailed as error:
+        print(explain_pip(str(error), options.platform), file=sys.stderr)
+        return 1
+    except (TooHeavy, FileExistsError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
     deployable = DEPLOYABLES[options.name]

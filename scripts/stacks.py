@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,9 @@ from core.errors import ConfigError
 INFRA = Path(__file__).resolve().parent.parent / "infra"
 _VARIABLE = re.compile(r'^variable "(\w+)" \{(.*?)^\}', re.M | re.S)
 _TYPE = re.compile(r"^\s*type\s*=\s*(\w+)", re.M)
+_DEFAULT = re.compile(r'^\s*default\s*=\s*"(.*)"$', re.M)
+# where a stack stands: another value would leave what stands behind, unknown to any state
+FIXED = ("environment", "region", "location", "project", "subscription_id")
 _ERROR = re.compile(r"^[│|\s]*Error: (.*)")
 _KEEPS = ("keep_bucket", "keep_store")  # variables by which a stack keeps what its store holds
 _HOLDS = re.compile(
@@ -29,6 +33,7 @@ _HOLDS = re.compile(
 )  # what those are told to
 _EDGE = re.compile(r"^[│╷╵]")  # of the box around an error
 _PLACE = re.compile(r"(with|on) \S|\d+:|[├│]")  # where in the stack an error is, before what it says
+_LONGEST = 20  # lines of an error that are looked at
 _LEFT = shutil.ignore_patterns(".terraform*", "*.tfstate*", "tests", "*.tfvars*")
 # whatever lets a provider in; a file counts if it is there
 _LETS_IN = {
@@ -77,6 +82,14 @@ def variables_of(folder: Path) -> dict[str, str]:
         kind = _TYPE.search(body)
         found[name] = kind[1] if kind else "any"
     return found
+
+
+def default_of(folder: Path, name: str) -> str | None:
+    """Return the text that a variable of a stack has if it is not told; None if there is none."""
+    text = "\n".join(file.read_text() for file in sorted(folder.glob("*.tf")))
+    body = next((body for found, body in _VARIABLE.findall(text) if found == name), "")
+    told = _DEFAULT.search(body)
+    return told[1] if told else None
 
 
 def parse_variables(folder: Path, told: Sequence[str]) -> dict[str, Any]:
@@ -129,7 +142,7 @@ class Stack:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """Return the variables of the last run."""
+        """Return the variables of what stands, or of what was last about to be made."""
         with suppress(FileNotFoundError):
             found: dict[str, Any] = json.loads((self.folder / "variables.json").read_text())
             return found
@@ -137,18 +150,24 @@ class Stack:
 
     @property
     def is_begun(self) -> bool:
-        """Return whether a run has begun here."""
+        """Return whether anything was ever made here; a plan alone makes nothing."""
         return (self.folder / "variables.json").is_file()
 
+    def moved(self, variables: Mapping[str, Any]) -> str:
+        """Return the variable that would leave behind what stands, or "". Raises TerraformFailed."""
+        before = {name: self.variables.get(name, default_of(self.source, name)) for name in FIXED}
+        other = [name for name in FIXED if variables.get(name, before[name]) != before[name]]
+        return f"{other[0]}, which is {before[other[0]]}" if other and self.is_begun and self.resources() else ""
+
     def prepare(self, variables: Mapping[str, Any], backend: Backend | None = None) -> None:
-        """Copy the stack, keep the variables for later runs, and initialise. Raises TerraformFailed."""
+        """Copy the stack, write down the variables for the plan, and initialise. Raises TerraformFailed."""
         self._copy.mkdir(parents=True, exist_ok=True)
         (self.folder / ".gitignore").write_text("*\n")  # states and variables may hold secrets
         for old in self._copy.glob("*"):
             if old.name != "backend.tf":
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
         shutil.copytree(self.source, self._copy, ignore=_LEFT, dirs_exist_ok=True)
-        self._write(self.folder / "variables.json", json.dumps(dict(variables), indent=1) + "\n")
+        self._write(self.folder / "planned.json", json.dumps(dict(variables), indent=1) + "\n")
         if backend or not (self._copy / "backend.tf").is_file():
             self._write(self._copy / "backend.tf", self._backend(backend or Backend()))
         self._call("init")
@@ -156,31 +175,36 @@ class Stack:
     def plan(self) -> bool:
         """Return whether the plan, which is kept for `apply`, changes anything. Raises TerraformFailed."""
         told = [
-            f"-var-file={self.folder / 'variables.json'}",
+            f"-var-file={self.folder / 'planned.json'}",
             f"-out={self.folder / 'plan'}",
             "-detailed-exitcode",
         ]
         return self._call("plan", *told, fine=(0, 2)) == 2
 
+    def keep(self) -> None:
+        """Keep the planned variables for later runs: what was only looked at changes none of them."""
+        os.replace(self.folder / "planned.json", self.folder / "variables.json")
+
     def apply(self) -> None:
         """Make what was planned. Raises TerraformFailed: the state knows what was made by then."""
+        self.keep()
         try:
             self._call("apply", str(self.folder / "plan"))
         finally:
             (self.folder / "plan").unlink(missing_ok=True)
 
-    def empty_on_destroy(self) -> None:
-        """Have the store deleted with what it holds when `destroy` comes. Raises TerraformFailed."""
-        knobs = [name for name in _KEEPS if name in variables_of(self.source)]
-        targets = [f"-target={address}" for address in self.resources() if _HOLDS.search(address)]
-        if targets and knobs:
-            kept = {**self.variables, **dict.fromkeys(knobs, False)}
-            self._write(self.folder / "variables.json", json.dumps(kept, indent=1) + "\n")
-            self._call("apply", f"-var-file={self.folder / 'variables.json'}", "-auto-approve", *targets)
+    def destroy(self, *, delete_data: bool = False) -> None:
+        """Remove all that the state knows; a store that holds anything only with `delete_data`.
 
-    def destroy(self) -> None:
-        """Remove all that the state knows. Raises TerraformFailed: another run goes on."""
-        self._call("destroy", f"-var-file={self.folder / 'variables.json'}", "-auto-approve")
+        Raises TerraformFailed: another run goes on. The next deployment keeps its store again.
+        """
+        knobs = [name for name in _KEEPS if delete_data and name in variables_of(self.source)]
+        file = self.folder / "planned.json"
+        self._write(file, json.dumps({**self.variables, **dict.fromkeys(knobs, False)}, indent=1) + "\n")
+        targets = [f"-target={address}" for address in self.resources() if _HOLDS.search(address)]
+        if knobs and targets:
+            self._call("apply", f"-var-file={file}", "-auto-approve", *targets)
+        self._call("destroy", f"-var-file={file}", "-auto-approve")
 
     def outputs(self) -> dict[str, Any]:
         """Return what the stack tells of itself. Raises TerraformFailed."""
@@ -236,9 +260,13 @@ class Stack:
 
 
 def _errors(lines: Sequence[str]) -> Iterator[str]:
-    """Yield the first line of each error that terraform wrote, and what it says of it."""
+    """Yield the first line of each error that terraform wrote, and the paragraph that it says of it."""
     for number, line in enumerate(lines):
         if (found := _ERROR.match(line)) is not None:
-            rest = (_EDGE.sub("", other).strip() for other in lines[number + 1 : number + 16])
-            detail = next((other for other in rest if other and not _PLACE.match(other)), "")
-            yield " ".join(f"{found[1]} {detail}".split())
+            rest = (_EDGE.sub("", other).strip() for other in lines[number + 1 : number + _LONGEST])
+            said = dropwhile(lambda other: not other or _PLACE.match(other), takewhile(_is_of_error, rest))
+            yield " ".join([found[1], *takewhile(bool, said)])
+
+
+def _is_of_error(line: str) -> bool:
+    return _ERROR.match(line) is None

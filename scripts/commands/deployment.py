@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 _NOT_EMPTY = ("BucketNotEmpty", "without `force_destroy`", "not empty", "local-exec")
 _OURS = ("environment", "packages")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,19}", re.ASCII)
 
 
 def cloud_options(function: Function) -> Function:
@@ -62,6 +64,8 @@ def deploy_command(
     stack = _stack(cloud, environment, state_dir)
     folder = Path(packages).absolute()
     variables = {**stack.variables, **new, "environment": environment, "packages": str(folder)}
+    if moved := _asked(lambda: stack.moved(variables)):
+        raise ConfigError(f"what stands would be left behind: it has {moved}: destroy it, or say --environment")
     arch = variables.get("architecture", "x86_64")
     _check_arch(cloud, arch)
     if check_credentials and not variables.get("endpoint"):
@@ -80,8 +84,10 @@ def _run(stack: Stack, variables: dict[str, Any], backend: Any, *, dry_run: bool
         stack.prepare({name: value for name, value in variables.items() if name in known}, backend)
         changes = stack.plan()
     except TerraformFailed as error:
-        raise click.ClickException(f"{error}; nothing was changed") from error
+        raise click.ClickException(f"{error}; nothing was changed{_remedy(error)}") from error
     if dry_run or not changes:
+        if not dry_run:
+            stack.keep()
         click.echo(
             "the plan changes nothing" if not changes else "nothing was changed: this was the plan", err=True
         )
@@ -90,7 +96,13 @@ def _run(stack: Stack, variables: dict[str, Any], backend: Any, *, dry_run: bool
         stack.apply()
     except TerraformFailed as error:
         hint = "mend it and run the same command again to finish, or `polysky destroy` to remove what was made"
-        raise click.ClickException(f"{error}; {hint}") from error
+        raise click.ClickException(f"{error}{_remedy(error)}; {hint}") from error
+
+
+def _remedy(error: Exception) -> str:
+    from scripts.remedies import find_remedy
+
+    return f": {found}" if (found := find_remedy(str(error))) else ""
 
 
 def stack_variables(stack: Stack) -> dict[str, str]:
@@ -127,9 +139,7 @@ def destroy_command(*, cloud: str, environment: str, state_dir: str | None, yes:
         raise click.UsageError(f"say --yes to remove {len(left)} resources: nobody is here to be asked")
     if not yes and not click.confirm(f"Remove {len(left)} resources of {cloud}, {environment}{data}?"):
         raise click.Abort
-    if delete_data:
-        _asked(stack.empty_on_destroy)
-    _asked(stack.destroy)
+    _asked(lambda: stack.destroy(delete_data=delete_data))
     click.echo(f"{len(left)} resources are removed")
 
 
@@ -140,13 +150,15 @@ def _asked(action: Callable[[], Any]) -> Any:
         return action()
     except TerraformFailed as error:
         holds = any(sign in str(error) for sign in _NOT_EMPTY)
-        hint = "; `polysky destroy --delete-data` deletes models and data too" if holds else ""
+        hint = "; `polysky destroy --delete-data` deletes models and data too" if holds else _remedy(error)
         raise click.ClickException(f"{error}{hint}") from error
 
 
 def _stack(cloud: str, environment: str, state_dir: str | None) -> Stack:
     from scripts.stacks import Stack
 
+    if not _NAME.fullmatch(environment):
+        raise ConfigError("--environment must be 1 to 20 lower-case letters, digits and hyphens, a letter first")
     return Stack(cloud, Path(state_dir) if state_dir else Path(".polysky", cloud, environment), os.environ)
 
 
@@ -174,6 +186,10 @@ def _check_packages(cloud: str, folder: Path, arch: str) -> None:
         there, _ = found(cloud, folder)
     if wrong := over(there):
         raise ConfigError(f"{'; '.join(wrong)}: build it with fewer --extras")
+    for one in there:
+        if one.platform not in ("", f"linux-{arch}"):
+            remedy = f"`polysky package {cloud} --arch {arch} --out {folder}`"
+            raise ConfigError(f"{one.name} was built for {one.platform}, not {arch}: {remedy} builds it")
 
 
 def _backend(kind: str | None, settings: tuple[str, ...]) -> Any:

@@ -53,12 +53,19 @@ def build_all(cloud: str, out: Path, *, arch: str, extras: tuple[str, ...] = (),
     from scripts.package import TooHeavy, interpreter
     from scripts.packaging.bundles import BrokenPackage, Order, make, names_of
     from scripts.packaging.installation import InstallFailed
+    from scripts.remedies import explain_pip
 
     try:
         order = Order(arch, interpreter(version), extras)
         for name in names_of(cloud):
             show(make(name, out, order))
-    except (TooHeavy, BrokenPackage, InstallFailed) as error:
+    except TooHeavy as error:
+        told, _, table = str(error).partition("\n")
+        click.echo(table)
+        raise click.ClickException(told) from error
+    except InstallFailed as error:
+        raise click.ClickException(explain_pip(str(error), f"linux-{arch}")) from error
+    except BrokenPackage as error:
         raise click.ClickException(str(error)) from error
     except FileNotFoundError as error:
         raise click.ClickException(f"{error}; install it, or choose another by --python") from error

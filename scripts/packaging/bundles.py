@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from core.errors import ConfigError
 from scripts import package
 from scripts.packaging import archive
 
@@ -55,6 +56,7 @@ class Bundle(NamedTuple):
     weights: Counter[str]
     limit: int
     smoke: str = ""  # why its imports were not tried; empty: they were, and succeeded
+    platform: str = ""  # what it was built for; empty: it does not tell
 
     @property
     def unzipped(self) -> int:
@@ -92,16 +94,22 @@ def make(name: str, out: Path, order: Order, cache: Path = package.CACHE) -> Bun
 
 
 def look(name: str, file: Path, limit: int = 0) -> Bundle:
-    """Return what a zip file holds; `limit` 0 is the platform's widest. Raises OSError, zipfile.BadZipFile."""
+    """Return what a zip file holds; `limit` 0 is the platform's widest. Raises OSError, ConfigError."""
     cloud = package.DEPLOYABLES[name].cloud
     libraries = package.libraries_of(Path(), cloud).parts
     weights: Counter[str] = Counter()
-    with zipfile.ZipFile(file) as opened:
-        for entry in opened.infolist():
-            parts = Path(entry.filename).parts
-            weights[parts[len(libraries)] if parts[: len(libraries)] == libraries else parts[0]] += entry.file_size
+    try:
+        with zipfile.ZipFile(file) as opened:
+            entries = opened.infolist()
+            about = json.loads(opened.read(package.MARKER)) if package.MARKER in opened.namelist() else {}
+    except (zipfile.BadZipFile, ValueError):
+        raise ConfigError(f"{file} is damaged: `polysky package {cloud}` builds it again") from None
+    for entry in entries:
+        parts = Path(entry.filename).parts
+        weights[parts[len(libraries)] if parts[: len(libraries)] == libraries else parts[0]] += entry.file_size
     widest = package.limit_of(name, list(package.EXTRAS)[:1])
-    return Bundle(name, file, file.stat().st_size, weights, limit or widest)
+    bundle = Bundle(name, file, file.stat().st_size, weights, limit or widest)
+    return bundle._replace(platform=str(about.get("platform", "")))
 
 
 def found(cloud: str, out: Path) -> tuple[list[Bundle], list[str]]:

@@ -88,7 +88,7 @@ def test_a_version_or_a_first_deployment_is_rolled_back_to_or_refused(ways: Ways
     assert "must be MODEL:N" in ways.stopped(rollback_command, "--deployment-id", "dep_001", *where)
     assert "is no deployment" in ways.stopped(rollback_command, "--deployment-id", "mood:0", *where)
     assert "say either" in ways.stopped(rollback_command, *where)
-    assert "no model has no version v-000000000000" in ways.stopped(
+    assert "no model has version v-000000000000" in ways.stopped(
         rollback_command, "--version", "v-000000000000", *where
     )
 
@@ -99,7 +99,7 @@ def test_a_canary_beside_nothing_is_refused(ways: Ways) -> None:
 
 
 def test_what_is_staged_is_promoted(ways: Ways) -> None:
-    assert "no model has no staging" in ways.stopped(promote_command, "--store", str(ways.store))
+    assert "no model has staging" in ways.stopped(promote_command, "--store", str(ways.store))
     ways.call("models", "promote", "mood", ways.old, "--alias", "staging")
     ways.do(promote_command)
     assert ways.serving == ways.old
