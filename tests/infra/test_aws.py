@@ -47,6 +47,10 @@ BREAKS = {
     ),
     "a bucket without versions": Break("bucket.tf", '{ status = "Enabled" }', '{ status = "Suspended" }', "test"),
     "an extension that remembers": Break("functions.tf", '{ SECRETS_MANAGER_TTL = "0" }', "{}", "test"),
+    "alarms that cannot be sent": Break(
+        "observability.tf", '-alarms"\n}', '-alarms"\n  kms_master_key_id = "alias/aws/sns"\n}', "test"
+    ),
+    "a canary that takes over": Break("functions.tf", "{ predict = var.canary.version }", "{}", "test"),
     "a trigger for everything": Break("bucket.tf", '"${lambda_function.value}/"', '""', "test"),
 }
 

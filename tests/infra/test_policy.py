@@ -56,7 +56,7 @@ PLANTED = {
     "CKV_AWS_53": ("bucket.tf", "block_public_acls       = true", "block_public_acls       = false"),
     "CKV_AWS_21": ("bucket.tf", '{ status = "Enabled" }', '{ status = "Suspended" }'),
     "CKV_AWS_27": ("functions.tf", "sqs_managed_sse_enabled   = true", "sqs_managed_sse_enabled   = false"),
-    "CKV_AWS_26": ("observability.tf", 'kms_master_key_id = "alias/aws/sns"', ""),
+    "CKV_AWS_55": ("bucket.tf", "ignore_public_acls      = true", "ignore_public_acls      = false"),
 }
 
 

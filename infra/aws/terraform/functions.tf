@@ -90,16 +90,29 @@ resource "aws_lambda_function" "function" {
   depends_on = [aws_iam_role_policy.function]
 }
 
-# what serves is a published version behind an alias: a canary is a second version with a weight
+# what serves is a published version behind an alias; with a canary the version told, and the newest for its share
+locals {
+  newest  = { for key, one in aws_lambda_function.function : key => one.version }
+  serving = merge(local.newest, var.canary == null ? {} : { predict = var.canary.version })
+  share   = var.canary == null ? 0 : var.canary.weight
+}
+
 resource "aws_lambda_alias" "live" {
   for_each         = local.functions
   name             = "live"
   function_name    = aws_lambda_function.function[each.key].function_name
-  function_version = aws_lambda_function.function[each.key].version
+  function_version = local.serving[each.key]
 
   dynamic "routing_config" {
-    for_each = each.key == "predict" && var.canary != null ? [var.canary] : []
-    content { additional_version_weights = { (routing_config.value.version) = routing_config.value.weight } }
+    for_each = each.key == "predict" && local.share > 0 ? [local.share] : []
+    content { additional_version_weights = { (local.newest[each.key]) = routing_config.value } }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = each.key != "predict" || local.share == 0 || local.serving[each.key] != local.newest[each.key]
+      error_message = "canary.version is the newest version itself: name the one before, or deploy another package."
+    }
   }
 }
 

@@ -23,6 +23,16 @@ output "predict_version" {
   value       = aws_lambda_alias.live["predict"].function_version
 }
 
+output "newest_version" {
+  description = "The published version that was made last; with a canary it has a share of the requests, or none."
+  value       = local.newest["predict"]
+}
+
+output "domain_target" {
+  description = "Where the own host name must point to, by CNAME or alias; null without one."
+  value       = one(aws_apigatewayv2_domain_name.own[*].domain_name_configuration[0].target_domain_name)
+}
+
 output "tokens_secret" {
   description = "The secret to fill with what `polysky token export` prints; null: tokens are records in the store."
   value       = one(aws_secretsmanager_secret.tokens[*].name)

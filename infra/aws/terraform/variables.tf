@@ -90,12 +90,16 @@ variable "snap_start" {
 }
 
 variable "canary" {
-  description = "A published version of the predicting function that gets a share of the requests, {version, weight}."
+  description = "The published version of the predicting function that goes on serving, and the newest's share beside it, {version, weight}; a weight of 0 rolls back."
   type        = object({ version = string, weight = number })
   default     = null
   validation {
-    condition     = var.canary == null ? true : var.canary.weight > 0 && var.canary.weight <= 0.5
-    error_message = "canary.weight must be above 0 and at most 0.5."
+    condition     = var.canary == null ? true : can(regex("^[1-9][0-9]*$", var.canary.version))
+    error_message = "canary.version must be the number of a published version, as predict_version of the outputs tells it."
+  }
+  validation {
+    condition     = var.canary == null ? true : var.canary.weight >= 0 && var.canary.weight < 1
+    error_message = "canary.weight must be 0 or more and below 1."
   }
 }
 

@@ -75,6 +75,10 @@ run "defaults" {
     error_message = "there is a canary that nobody asked for"
   }
   assert {
+    condition     = aws_sns_topic.alarms.kms_master_key_id == null
+    error_message = "CloudWatch may not use the key of the topic: no alarm would arrive"
+  }
+  assert {
     condition     = !aws_s3_bucket.store.force_destroy
     error_message = "models and data would be deleted unasked"
   }
@@ -117,9 +121,35 @@ run "a_canary" {
     canary = { version = "7", weight = 0.1 }
   }
   assert {
-    condition     = aws_lambda_alias.live["predict"].routing_config[0].additional_version_weights["7"] == 0.1
+    condition     = aws_lambda_alias.live["predict"].function_version == "7" && output.predict_version == "7"
+    error_message = "the new version takes over at once"
+  }
+  assert {
+    condition     = aws_lambda_alias.live["predict"].routing_config[0].additional_version_weights["1"] == 0.1 && output.newest_version == "1"
     error_message = "the canary gets no share"
   }
+  assert {
+    condition     = alltrue([for name in ["control", "job", "tick"] : aws_lambda_alias.live[name].function_version == "1" && length(aws_lambda_alias.live[name].routing_config) == 0])
+    error_message = "a canary of predictions holds back other functions"
+  }
+}
+
+run "a_rollback_of_code" {
+  variables {
+    canary = { version = "7", weight = 0 }
+  }
+  assert {
+    condition     = aws_lambda_alias.live["predict"].function_version == "7" && length(aws_lambda_alias.live["predict"].routing_config) == 0
+    error_message = "the newer version still gets requests"
+  }
+}
+
+run "a_canary_of_itself" {
+  command = plan # version 1 is what the runs before have made
+  variables {
+    canary = { version = "1", weight = 0.1 }
+  }
+  expect_failures = [aws_lambda_alias.live["predict"]]
 }
 
 run "an_issuer" {
@@ -159,8 +189,8 @@ run "options" {
     error_message = "the secrets extension keeps tokens that were revoked"
   }
   assert {
-    condition     = output.url == "https://ml.example.com" && length(aws_sns_topic_subscription.mail) == 1
-    error_message = "host name or mail is missing"
+    condition     = output.url == "https://ml.example.com" && output.domain_target != null && length(aws_sns_topic_subscription.mail) == 1
+    error_message = "host name, where it must point to, or mail is missing"
   }
 }
 
@@ -179,7 +209,7 @@ run "bad_values_are_named" {
   variables {
     environment       = "Prod!"
     architecture      = "sparc"
-    canary            = { version = "7", weight = 0.9 }
+    canary            = { version = "$LATEST", weight = 1 }
     jwt               = { issuer = "http://plain", audience = ["a"] }
     train_concurrency = 0
     predict_memory_mb = 99
