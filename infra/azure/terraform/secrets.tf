@@ -12,6 +12,12 @@ resource "azurerm_key_vault" "tokens" {
   purge_protection_enabled   = var.keep_store
   soft_delete_retention_days = 30
   tags                       = local.tags
+
+  lifecycle {
+    # Azure never takes it back: the apply with keep_store=false that comes before `destroy` would fail on it. A vault
+    # that was made with it stays for 30 days after `destroy`, deleted; an apply within them recovers it.
+    ignore_changes = [purge_protection_enabled]
+  }
 }
 
 resource "azurerm_role_assignment" "operator" {
