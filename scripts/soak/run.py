@@ -66,7 +66,7 @@ def soak(plan: Plan, folder: Path) -> tuple[list[Goal], list[str]]:
         recovered = f"{outage.recovery_s:.1f} s"
         found.append(Goal("recovery within 30 s", 1, int(outage.recovery_s > MAX_RECOVERY_S), recovered))
         found.append(growth(*memory.growth(), plan.duration_s))
-        found += _machine_goals(on)
+        found += machine_goals(on)
         return found, _story(on, tally, outage)
 
 
@@ -127,7 +127,8 @@ def _everywhere(on: Machine, ref: str, read: Callable[[Reply], T]) -> list[T]:
         return list(pool.map(ask, range(_EVERYWHERE)))
 
 
-def _machine_goals(on: Machine) -> list[Goal]:
+def machine_goals(on: Machine) -> list[Goal]:
+    """Return what the machine's own logs and its disk tell."""
     by_chance, by_outage = on.disk.faults()
     ended = [str(event) for event in on.events("child_ended", "unhandled")]
     token = on.server.token.rpartition("_")[0]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,9 +20,12 @@ from core.state import Move, Split
 from scripts.demo.stage import environment
 from scripts.soak.clients import PREVIOUS, PRODUCTION, Reply, Tally
 from scripts.soak.disk import BadDisk, Switch
+from scripts.soak.field import MODEL, open_registry, truth
+from scripts.soak.machine import Machine
 from scripts.soak.operations import Pace
-from scripts.soak.run import Plan, soak, table
-from scripts.soak.verdict import Goal, Outage, growth, stale
+from scripts.soak.run import Plan, machine_goals, soak, table
+from scripts.soak.verdict import Goal, Outage, goals, growth, stale
+from tests.core.house import House, text_model
 
 NEVER = Outage(0.0, 0.0, 0.0)
 PLAN = Plan(duration_s=6, down_at_s=3, down_s=1, pace=Pace(0.2, 1.5))
@@ -141,6 +149,80 @@ def test_an_answer_under_two_names_and_one_that_is_none_are_counted() -> None:
     tally.note(PREVIOUS, 0, Reply(503, {}, b"{}"))
     assert (tally.mislabelled, len(tally.errors)) == (1, 1)
     assert tally.answers == {("v-1", 0, b'[{"label":"glad"}]}'): 1}
+
+
+class Told:
+    """What clients and operators of a store with two versions were told: all of it true, until a test lies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store, self.house = folder, House(store=LocalStore(str(folder), fsync=False))
+        self.versions = [self.house.publish(MODEL, text_model(flip)) for flip in (0, 4)]
+        second = int(self.house.clock.now)
+        self.tally = Tally()
+        self.tally.seen = {(version, second) for version in self.versions}
+        self.tally.answers = Counter(
+            (version, question, numbers)
+            for version in self.versions
+            for question, numbers in enumerate(truth(folder, version))
+        )
+        self.tally.statuses[PRODUCTION, 200] = sum(self.tally.answers.values())
+        moves = open_registry(folder).state(MODEL).moves
+        moved = {rev: tuple(move.splits) for rev, move in enumerate((m for m in moves if m.name == PRODUCTION), 1)}
+        self.done: Any = SimpleNamespace(moved=moved, answers=Counter({("promote", 200): 2}), wrong=[])
+
+    def violated(self) -> list[str]:
+        found = goals(self.tally, self.done, self.store, NEVER)
+        return [goal.name for goal in found if goal.violations]
+
+
+def swapped(told: Told) -> None:
+    """Let one version answer in the other's name."""
+    one, other = told.versions
+    count = told.tally.answers.pop((one, 0, truth(told.store, one)[0]))
+    told.tally.answers[one, 0, truth(told.store, other)[0]] = count
+
+
+def twin(told: Told) -> None:
+    """Publish the first version again, and let it answer too."""
+    version = told.house.publish(MODEL, text_model())
+    told.tally.answers[version, 0, truth(told.store, version)[0]] = 1
+
+
+LIES: dict[str, Callable[[Told], object]] = {
+    "warm predictions answered": lambda told: told.tally.errors.append("503"),
+    "answers exactly those of the version they name": swapped,
+    "versions that can be told apart": twin,
+    "versions after they lost production": lambda told: told.tally.seen.add(("v-0", 1)),
+    "acknowledged moves in the log": lambda told: told.done.moved.update({1: told.done.moved[2]}),
+    "operators' calls": lambda told: told.done.answers.update({("read", 500): 1}),
+}
+
+
+@pytest.mark.parametrize("goal", LIES)
+def test_each_goal_is_missed_when_its_promise_is_broken(goal: str, tmp_path: Path) -> None:
+    told = Told(tmp_path)
+    assert told.violated() == []
+    LIES[goal](told)
+    assert goal in told.violated()
+
+
+def test_a_machine_that_loses_a_process_or_tells_its_token_is_noticed(tmp_path: Path) -> None:
+    log, token = tmp_path / "server.log", "polysky_kid_secret_check"
+    faults = [(1, 1)]
+    server: Any = SimpleNamespace(token=token)
+    disk: Any = SimpleNamespace(faults=lambda: faults[-1])
+
+    def violated(*lines: str) -> list[str]:
+        log.write_text("".join(f"{line}\n" for line in lines))
+        on = Machine(server, tmp_path, log, disk)
+        return [goal.name for goal in machine_goals(on) if goal.violations]
+
+    sound = json.dumps({"event": "request", "actor": "kid"})
+    assert violated(sound) == []
+    assert violated(sound, json.dumps({"event": "child_ended"})) == ["processes that ended by themselves"]
+    assert violated(json.dumps({"event": "request", "path": token})) == ["log lines with the token"]
+    faults.append((1, 0))
+    assert violated(sound) == ["the disk did fail"]
 
 
 def test_the_table_tells_size_and_violations() -> None:
