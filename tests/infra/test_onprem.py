@@ -14,6 +14,8 @@ from tests.infra.documents import read_yaml
 from tests.infra.promql import DASHBOARD, ONPREM, PROMETHEUS, TOKEN_FILE, expressions, rules, selectors, unknown
 from tests.infra.tools import tool
 
+COMPOSED = ("compose.yaml", "s3.yaml")
+
 
 def accepts(*line: str | Path, folder: Path | None = None) -> bool:
     """Tell whether a program accepts the files it is given."""
@@ -37,36 +39,38 @@ def compose_accepts(file: Path) -> bool:
     return accepts("check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
 
 
-def test_compose_keeps_its_schema() -> None:
-    assert compose_accepts(ONPREM / "compose.yaml")
+@pytest.mark.parametrize("file", COMPOSED)
+def test_compose_keeps_its_schema(file: str) -> None:
+    assert compose_accepts(ONPREM / file)
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("file", "old", "new"),
     [
-        ("    mem_limit:", "    mem_limits:"),
-        ("profiles: [s3]", "profiles: s3"),
-        ("stop_grace_period: 15s", "ports: 1"),
+        ("compose.yaml", "    mem_limit:", "    mem_limits:"),
+        ("compose.yaml", "stop_grace_period: 15s", "ports: 1"),
+        ("s3.yaml", "cap_add: [CHOWN", "cap_add: [2"),
+        ("s3.yaml", "networks: [stored]", "networks: stored"),
     ],
 )
-def test_a_misspelt_compose_file_is_noticed(tmp_path: Path, old: str, new: str) -> None:
-    assert not compose_accepts(edited(ONPREM / "compose.yaml", tmp_path / "compose.yaml", old, new))
+def test_a_misspelt_compose_file_is_noticed(tmp_path: Path, file: str, old: str, new: str) -> None:
+    assert not compose_accepts(edited(ONPREM / file, tmp_path / file, old, new))
 
 
 def services() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = read_yaml(ONPREM / "compose.yaml")["services"]
-    return found
+    """Return the services of both files by name."""
+    return {name: one for file in COMPOSED for name, one in read_yaml(ONPREM / file)["services"].items()}
 
 
 def test_no_password_or_token_has_a_default() -> None:
-    text = (ONPREM / "compose.yaml").read_text()
-    defaults = dict(re.findall(r"\$\{([A-Z0-9_]+):?[-?]([^}]*)\}", text))
-    assert defaults["GRAFANA_ADMIN_PASSWORD"].startswith("is not set")
-    assert defaults["POLYSKY_METRICS_TOKEN_FILE"].startswith("names no file")
-    assert (defaults["S3_ROOT_USER"], defaults["S3_ROOT_PASSWORD"]) == ("", "")
-    assert services()["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"].startswith(
-        "${GRAFANA_ADMIN_PASSWORD:?"
-    )
+    text = "".join((ONPREM / file).read_text() for file in COMPOSED)
+    wanted = set(re.findall(r"\$\{([A-Z0-9_]+):\?", text))
+    assert wanted == {"GRAFANA_ADMIN_PASSWORD", "POLYSKY_METRICS_TOKEN_FILE", "S3_ACCESS_KEY", "S3_SECRET_KEY"}
+    secret = [
+        line for line in text.splitlines() if re.match(r"\s+[A-Z0-9_]*(PASSWORD|SECRET|KEY)[A-Z0-9_]*:", line)
+    ]
+    assert len(secret) == 3
+    assert all(re.search(r": \$\{[A-Z0-9_]+:\?[^}]+\}$", line) for line in secret)
 
 
 def test_every_service_is_hardened_pinned_and_on_this_machine_alone() -> None:
@@ -79,11 +83,36 @@ def test_every_service_is_hardened_pinned_and_on_this_machine_alone() -> None:
 
 
 def test_every_folder_that_is_mounted_exists() -> None:
-    volumes = read_yaml(ONPREM / "compose.yaml")["volumes"]
+    volumes = {name for file in COMPOSED for name in read_yaml(ONPREM / file)["volumes"]}
     for service in services().values():
         for mount in service.get("volumes", ()):
             source = mount.partition(":")[0]
             assert source in volumes or (ONPREM / source).is_dir(), mount
+
+
+def test_an_upload_of_the_largest_size_finds_room() -> None:
+    """It is read through /tmp, with as much again beside it: no tmpfs, which counts as memory."""
+    server = services()["server"]
+    assert "scratch:/tmp" in server["volumes"]
+    assert "tmpfs" not in server
+
+
+def test_the_configurations_name_services_ports_and_files_that_there_are() -> None:
+    known, image = services(), (ONPREM.parent / "docker" / "Dockerfile").read_text()
+    config = read_yaml(PROMETHEUS / "prometheus.yml")
+    scraped = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    (port,) = re.findall(r"^EXPOSE (\d+)$", image, re.MULTILINE)
+    assert scraped["polysky"] == [f"server:{port}"]
+    assert known["server"]["ports"][0].endswith(f":{port}")
+    (keeper,) = config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    (source,) = read_yaml(ONPREM / "grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    for name, url in (("alertmanager", keeper), ("prometheus", source["url"].removeprefix("http://"))):
+        assert url.startswith(f"{name}:")
+        assert known[name]["ports"][0].endswith(url.removeprefix(name))
+    secret = config["scrape_configs"][0]["authorization"]["credentials_file"]
+    assert [secret] == [f"/run/secrets/{name}" for name in known["prometheus"]["secrets"]] == [TOKEN_FILE]
+    (boards,) = read_yaml(ONPREM / "grafana/provisioning/dashboards/dashboards.yml")["providers"]
+    assert f"./grafana/dashboards:{boards['options']['path']}:ro" in known["grafana"]["volumes"]
 
 
 # -- Prometheus, Alertmanager, Grafana: their files --------------------------------------------------------
