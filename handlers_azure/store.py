@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -16,10 +20,12 @@ from azure.storage.blob import ContainerClient
 from core.errors import ConfigError, Denied, Exists, Missing, Stale, StoreError, Transient
 from core.keys import check_key, is_key
 from core.store import Blob, Entry
-from handlers_azure.secrets import IdentityCredential
+from handlers_azure import secrets
+from handlers_azure.secrets import AccessToken, IdentityCredential
 
 ACCOUNT, KEY = "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"
 ENDPOINT, CONNECTION = "AZURE_STORAGE_ENDPOINT", "AZURE_STORAGE_CONNECTION_STRING"
+_LOGIN_TIMEOUT_S, _MARGIN_S = 60, 300.0  # of the az program; before a token's end another is asked for
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 2, 10
 _SLOWEST_BYTES_PER_S = 1 << 20  # at which a body may still be sent
 _PAGE = 1000
@@ -38,8 +44,8 @@ def open_store(
 ) -> BlobStore:
     """Return the store at az://CONTAINER[/PREFIX]; account and credentials are what `env` says.
 
-    A connection string, or account name and key; with neither key nor string, the function's managed identity.
-    Raises ConfigError.
+    A connection string, or account name and key; with neither key nor string, the function's managed identity or,
+    where there is none, whoever has logged in by `az login`. Raises ConfigError.
     """
     scheme, _, rest = url.partition("://")
     container, _, prefix = rest.partition("/")
@@ -75,7 +81,44 @@ def _account(env: Mapping[str, str], endpoint: str | None) -> tuple[str, Any]:
         raise ConfigError(f"{KEY} must be the account's key", setting=KEY)
     suffix = parts.get("EndpointSuffix", "core.windows.net")
     address = endpoint or parts.get("BlobEndpoint") or env.get(ENDPOINT) or f"https://{name}.blob.{suffix}"
-    return address, {"account_name": name, "account_key": key} if key else IdentityCredential(env)
+    return address, {"account_name": name, "account_key": key} if key else _identity(env)
+
+
+def _identity(env: Mapping[str, str]) -> IdentityCredential | LoginCredential:
+    program = None if env.get(secrets.ENDPOINT) else shutil.which("az", path=env.get("PATH", ""))
+    return LoginCredential(program) if program else IdentityCredential(env)
+
+
+class LoginCredential:
+    """The TokenCredential of whoever has logged in by `az login`: the program az tells their tokens."""
+
+    def __init__(self, program: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._program = program
+        self._clock = clock
+        self._tokens: dict[str, AccessToken] = {}
+
+    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+        """Return a token for one scope, such as https://storage.azure.com/.default. Raises Denied, Transient."""
+        token = self._tokens.get(scopes[0])
+        if token is None or token.expires_on - self._clock() < _MARGIN_S:
+            token = self._tokens[scopes[0]] = self._ask(scopes[0])
+        return token
+
+    def _ask(self, scope: str) -> AccessToken:
+        import subprocess
+
+        command = [self._program, "account", "get-access-token", "--output", "json", "--scope", scope]
+        try:
+            done = subprocess.run(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LOGIN_TIMEOUT_S, check=False
+            )
+            if done.returncode:
+                raise Denied("az gives no token: run `az login`")
+            found = json.loads(done.stdout)
+            ends = found.get("expires_on") or datetime.fromisoformat(found["expiresOn"]).timestamp()
+            return AccessToken(str(found["accessToken"]), int(ends))
+        except (OSError, subprocess.SubprocessError, *_OF_HALF_AN_ANSWER):
+            raise Transient("az gave no token") from None
 
 
 class BlobStore:

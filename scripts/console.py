@@ -42,8 +42,11 @@ def json_option(function: Function) -> Function:
 def read_settings(store: str | None) -> Settings:
     """Return the settings of the environment, with the store that `--store` names."""
     from core.config import Settings
+    from scripts.stores import use_login
 
-    return Settings.from_env({**os.environ, **({"POLYSKY_STORE": store} if store else {})})
+    settings = Settings.from_env({**os.environ, **({"POLYSKY_STORE": store} if store else {})})
+    use_login(settings.store)
+    return settings
 
 
 def find_store(store: str | None, *, note: bool = False) -> ObjectStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from core.errors import ConfigError
@@ -13,6 +14,22 @@ if TYPE_CHECKING:
     from core.store import ObjectStore
 
 PLATFORMS = {"s3": "handlers_aws", "gs": "handlers_gcp", "az": "handlers_azure"}
+
+
+_ANOTHER_WAY_IN = (
+    *("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_SAS_TOKEN"),
+    *("AZURE_CLIENT_ID", "IDENTITY_ENDPOINT", "AZURE_USE_AZURE_CLI"),
+)
+
+
+def use_login(url: str) -> None:
+    """Let the reader that predicts take `az login` too, where the environment names no other way in."""
+    if (
+        url.startswith("az://")
+        and not any(os.environ.get(name) for name in _ANOTHER_WAY_IN)
+        and shutil.which("az")
+    ):
+        os.environ["AZURE_USE_AZURE_CLI"] = "true"  # obstore's own setting
 
 
 def open_store(url: str, *, allow_http: bool = False) -> ObjectStore:

@@ -62,11 +62,11 @@ class Azurite:
 
 
 @contextmanager
-def start() -> Iterator[Azurite]:
-    """Run Azurite on a free port of this machine until the end of the block."""
+def start(*options: str) -> Iterator[Azurite]:
+    """Run Azurite on a free port of this machine until the end of the block; `options` are more of its own."""
     if not PROGRAM.exists():
         absent("Azurite (an npm package)")
-    command = [str(PROGRAM), "--blobHost", "127.0.0.1", "--blobPort", "0", *OPTIONS]
+    command = [str(PROGRAM), "--blobHost", "127.0.0.1", "--blobPort", "0", *OPTIONS, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         yield Azurite(_address(process))
