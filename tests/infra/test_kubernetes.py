@@ -13,6 +13,7 @@ import pytest
 from core.api import ENDPOINTS
 from core.config import Settings
 from core.web import PUBLIC
+from handlers_onprem.workers import STOP_S
 from tests.infra.documents import read_yaml
 from tests.infra.tools import tool
 
@@ -102,6 +103,18 @@ def test_a_probe_asks_an_endpoint_that_needs_no_token(probe: str) -> None:
 def test_a_pod_that_cannot_predict_gets_no_requests_but_is_not_killed_for_it() -> None:
     assert CONTAINER["readinessProbe"]["httpGet"]["path"] == "/health/ready"
     assert CONTAINER["livenessProbe"]["httpGet"]["path"] == "/health/live"
+
+
+def test_a_pod_that_is_to_end_answers_on_for_a_while_and_still_ends_by_itself() -> None:
+    pause_s = int(CONTAINER["lifecycle"]["preStop"]["exec"]["command"][-1])
+    assert pause_s > 0
+    assert pause_s + STOP_S + 3 < POD["spec"]["terminationGracePeriodSeconds"]
+
+
+def test_an_upload_of_the_largest_size_finds_room() -> None:
+    """A pod that writes more into a volume than its limit is ended."""
+    (limit,) = (volume["emptyDir"]["sizeLimit"] for volume in POD["spec"]["volumes"] if volume["name"] == "tmp")
+    assert int(limit.removesuffix("Gi")) << 30 > 2 * Settings().max_data_bytes
 
 
 def test_the_ports_are_those_of_the_image() -> None:
