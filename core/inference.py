@@ -119,7 +119,8 @@ class Predictor:
         if len(arms) == 1:
             return arms[0]
         if not arms:
-            raise _none_sound() if slot.error is None else _anew(slot.error)
+            error = slot.error  # once: another thread may be looking at the store
+            raise _none_sound() if error is None else _anew(error)
         return _draw(arms, self._timing.draw())
 
     def target(self, model: str, ref: str) -> str:
@@ -163,10 +164,10 @@ class Predictor:
 
     def _refresh(self, slot: _Slot, now: float) -> None:
         """Look at the store once, and set the slot up accordingly."""
-        slot.error = None
         wait = self._refresh_s
         try:
             self._apply(slot, self._document(slot), now)
+            slot.error = None
         except (Missing, NotFound):
             self._missing(slot)
         except (StoreError, IntegrityError, Unavailable) as error:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from core import artifact
-from core.errors import Denied, IntegrityError, Transient, Unavailable
+from core.errors import Denied, IntegrityError, NotFound, Transient, Unavailable
 from core.flatfile import FlatFile
 from core.inference import ERROR_S, Status
 from core.model import Model
 from core.versions import RETRY_S
 from tests.core.house import damaged, text_model, wide_model
-from tests.core.shelf import ONE, TWO, Bench, first
+from tests.core.shelf import ONE, TWO, Bench, Shelf, first
 
 
 @pytest.fixture
@@ -274,3 +274,38 @@ def test_while_one_thread_loads_a_new_version_the_others_go_on_with_the_old_one(
     assert time.perf_counter() - started < 0.2
     thread.join()
     assert slow == [TWO]
+
+
+def test_a_refusal_stands_while_another_thread_looks_at_the_store_again() -> None:
+    """Who came just before the next look was due must not be told that a version is damaged."""
+    bench, looking, go_on = Bench(), threading.Event(), threading.Event()
+    with pytest.raises(NotFound):
+        bench.predictor.resolve("m")
+
+    class Waiting(Shelf):
+        def get(self, key: str) -> bytes:
+            looking.set()
+            go_on.wait()
+            return super().get(key)
+
+    def look() -> None:
+        with pytest.raises(NotFound):
+            bench.predictor.resolve("m")
+
+    other = threading.Thread(target=look, daemon=True)
+    early = bench.clock.now
+
+    def overtaken() -> float:
+        """Return the time, and let the other thread begin a look that is due by then."""
+        bench.predictor._timing = bench.predictor._timing._replace(clock=lambda: early + 100.0)
+        other.start()
+        looking.wait()
+        return early
+
+    bench.predictor._versions._reader = Waiting()
+    bench.predictor._timing = bench.predictor._timing._replace(clock=overtaken)
+    try:
+        look()
+    finally:
+        go_on.set()
+    other.join()
