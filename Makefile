@@ -105,14 +105,17 @@ package: $(VENV)/.polysky
 plan: $(VENV)/.polysky
 	$(BIN)/polysky plan $(CLOUDS) --packages dist
 
+# by the shell's variables, not make's: what somebody typed into a form is not run
 deploy: $(VENV)/.polysky
-	@test -n "$(CLOUD)" || { echo "make: say CLOUD=aws, gcp or azure" >&2; exit 1; }
-	$(BIN)/polysky deploy $(CLOUD) --packages dist $(DEPLOY_FLAGS)
+	@test -n "$$CLOUD" || { echo "make: say CLOUD=aws, gcp or azure" >&2; exit 1; }
+	@test -z "$$CI" -o -n "$$DEPLOY_FLAGS" || \
+		{ echo "make: say in DEPLOY_FLAGS where the state is kept, --backend KIND …: this machine forgets it" >&2; exit 1; }
+	set -f; $(BIN)/polysky deploy "$$CLOUD" --packages dist $$DEPLOY_FLAGS
 
 # after a deployment that went well
 promote: $(VENV)/.polysky
-	@test -n "$(POLYSKY_MODEL)" || echo "make: no POLYSKY_MODEL, so nothing is promoted" >&2
-	test -z "$(POLYSKY_MODEL)" || $(BIN)/polysky models promote "$(POLYSKY_MODEL)" "$(POLYSKY_VERSION)"
+	@test -n "$$POLYSKY_MODEL" || echo "make: no POLYSKY_MODEL, so nothing is promoted" >&2
+	test -z "$$POLYSKY_MODEL" || $(BIN)/polysky models promote "$$POLYSKY_MODEL" "$$POLYSKY_VERSION"
 
 lock: $(VENV)/.python
 	$(PIP) install --quiet uv
