@@ -30,9 +30,14 @@ def copied(folder: Path) -> Stack:
 
 def planned(stack: Stack) -> dict[str, Facts]:
     """Return the facts of each run of aws_values.tftest.hcl."""
+    return {run: plan.facts() for run, plan in plans(stack).items()}
+
+
+def plans(stack: Stack) -> dict[str, Plan]:
+    """Return what each run of aws_values.tftest.hcl plans."""
     said = stack.run("test", "-json", "-verbose", f"-filter=tests/{_VALUES.name}")
     lines = (json.loads(line) for line in said.splitlines() if '"type":"test_plan"' in line)
-    return {line["@testrun"]: _facts(Plan(line["test_plan"]["resource_changes"])) for line in lines}
+    return {line["@testrun"]: Plan(line["test_plan"]["resource_changes"]) for line in lines}
 
 
 class Plan:
@@ -46,6 +51,14 @@ class Plan:
         for one in self._all:
             if one["type"] == type and name in ("", one["name"]):
                 yield str(one.get("index", 0)), one["change"]["after"]
+
+    def values(self) -> dict[str, Any]:
+        """Return the values of all resources by address."""
+        return {one["address"]: one["change"]["after"] for one in self._all}
+
+    def facts(self) -> Facts:
+        """Return the facts of the plan."""
+        return _facts(self)
 
     def one(self, type: str, name: str) -> Any:
         """Return the values of the resource of that type and name."""
