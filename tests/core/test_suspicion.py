@@ -53,6 +53,7 @@ LEARNERS = [
     ("classification", "linear_svc"),
     ("regression", "ridge"),
 ]
+SEEN = [0.03, 0.03, 0.06]  # shares of wrong labels; a value is told apart less well than a class
 
 
 @pytest.mark.parametrize(("task", "algorithm"), LEARNERS)
@@ -65,6 +66,19 @@ def test_wrong_labels_are_suspicious_and_right_ones_are_not(task: str, algorithm
     assert found.reasons[0].startswith("labels: about")
     assert found.evidence["wrong_share"] > 0.1
     assert examine(model, known, [_relabelled(upload, 0.3)]) == found
+
+
+@pytest.mark.parametrize(
+    ("task", "algorithm", "share"), [(*pair, s) for pair, s in zip(LEARNERS, SEEN, strict=True)]
+)
+def test_few_wrong_labels_are_enough_where_there_are_many_rows(task: str, algorithm: str, share: float) -> None:
+    """So few that a threshold of three times the one there is would let them pass."""
+    spec = _spec(task, algorithm)
+    model, known = _model(spec)
+    for seed in (2, 3):
+        upload = _drawn(3000, seed, spec)
+        assert examine(model, known, [upload]).reasons == ()
+        assert examine(model, known, [_relabelled(upload, share)]).reasons
 
 
 def test_the_estimate_is_near_the_share_of_wrong_labels() -> None:
