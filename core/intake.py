@@ -81,16 +81,28 @@ class Intake:
 
             self.shelf.backoff.call(fetch)
         with suppress(Missing):
-            promised = self.shelf.read(item.key + ".sha256")
+            promised = self.shelf.backoff.call(lambda: self._sidecar(item.key + ".sha256"))
             with open(path + ".sha256", "wb") as target:
-                target.write(promised[:_SIDECAR_BYTES])
+                target.write(promised)
         return path
+
+    def _sidecar(self, key: str) -> bytes:
+        store = self.shelf.store
+        entry = store.head(key)
+        if entry.size > _SIDECAR_BYTES:
+            raise DataRejected("truncated", f"the .sha256 file beside it is over {_SIDECAR_BYTES} bytes")
+        try:
+            return store.get(key, entry.token).data
+        except Stale:
+            raise Transient("the .sha256 file was replaced before it was read") from None
 
     def _check_request(self, item: Pending) -> None:
         """Raise DataRejected unless the object is a request to train with the rows that are known."""
+        if item.size > MAX_REQUEST_BYTES:
+            raise DataRejected("malformed", f"the request is over {MAX_REQUEST_BYTES} bytes")
         blob = self.shelf.backoff.call(lambda: self.shelf.store.get(item.key, item.token))
         try:
-            request = json.loads(blob.data[:MAX_REQUEST_BYTES])
+            request = json.loads(blob.data)
             sound = request["kind"] in ("train", "retrain") and request.get("model", item.model) == item.model
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             sound = False

@@ -187,6 +187,30 @@ def test_an_event_of_a_model_whose_log_is_broken_does_not_stop_those_of_others(t
     assert any('"log_broken"' in line for line in plant.lines)
 
 
+def test_what_is_small_by_its_nature_is_not_read_where_it_is_large(
+    trained: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant = trained.copy()
+    read, get = list[int](), plant.store.get
+
+    def noted(key: str, token: str | None = None) -> Any:
+        blob = get(key, token)
+        read.append(len(blob.data) if key.startswith(("uploads/", "jobs/")) else 0)
+        return blob
+
+    monkeypatch.setattr(plant.store, "get", noted)
+    plant.store.put("uploads/toy/a.csv", _bodies(1)[0])
+    plant.store.put("uploads/toy/a.csv.sha256", b"0" * 5_000_000)
+    plant.store.put("jobs/toy/a.json", b'{"kind": "train"}' + b" " * 5_000_000)
+    plant.clock.now += 10.0
+    outcomes = sorted(plant.worker(builder=_cheap(plant)).tick())
+    assert [(found.status, found.reason.partition(":")[0]) for found in outcomes] == [
+        ("rejected", "malformed"),
+        ("rejected", "truncated"),
+    ]
+    assert max(read) < 100_000
+
+
 def test_the_count_sees_a_lost_upload_and_one_with_two_outcomes(trained: Plant) -> None:
     plant = trained.copy()
     put = _put(plant, 4)
