@@ -13,6 +13,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from math import isfinite
 from typing import Any, NoReturn, TypeVar
 
 from core.errors import (
@@ -279,12 +280,17 @@ def digest_of(data: bytes) -> str:
 def parse_entry(body: bytes) -> dict[str, Any]:
     """Return the entry in `body`. Raises ValueError if it is not a strict JSON object."""
     try:
-        entry = json.loads(body.decode(), parse_constant=_refuse)
+        entry = json.loads(body.decode(), parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not isinstance(entry, dict):
         raise ValueError("not an object")
     return entry
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if isfinite(number) else _refuse(digits)
 
 
 def _refuse(constant: str) -> NoReturn:

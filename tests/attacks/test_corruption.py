@@ -15,10 +15,12 @@ import pytest
 from core import audit
 from core.errors import IntegrityError
 from core.flatfile import PAGE, FlatFile, write
+from core.keys import log_key
+from core.registry import Registry
 from core.state import State
 from core.versions import parse_document
 from tests.attacks.corruption import MODEL, Shop, rotten
-from tests.core.house import damaged, header, text_model, wide_model
+from tests.core.house import House, damaged, header, text_model, wide_model
 from tests.core.shelf import ONE, TWO, Bench, first
 from tests.faults.scoreboard import record
 from tests.faults.sizes import size
@@ -109,6 +111,20 @@ def _is_refused_or_not_read(world: Shop, sound: State, *, last: bool) -> bool:
     except IntegrityError:
         return True
     return state.to_json() == sound.to_json() or (last and state.head == sound.head)
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"NaN", b"Infinity"])
+def test_a_log_entry_with_a_number_that_nobody_can_write_is_damage(number: bytes) -> None:
+    house = House()
+    house.registry.append(MODEL, lambda _: {"op": "note"}, op_id="x")
+    key = log_key(MODEL, 0)
+    body = house.store.get(key).data
+    house.store.put(key, body.replace(b'"ts":', b'"ts":' + number + b',"was":'))
+    assert house.store.get(key).data != body
+    assert audit.verify(house.store, MODEL) == 0
+    fresh = Registry(house.store, clock=house.clock, sleep=house.clock.sleep, rng=random.Random(0), actor="x")
+    with pytest.raises(IntegrityError):
+        fresh.state(MODEL)
 
 
 def test_a_damaged_checkpoint_is_not_used() -> None:
