@@ -151,6 +151,7 @@ run "options" {
     secrets_extension_layer = "arn:aws:lambda:eu-west-1:015030872274:layer:AWS-Parameters-and-Secrets-Lambda-Extension:12"
     snap_start              = true
     predict_concurrency     = 5
+    train_concurrency       = -1
     jwt                     = { issuer = "https://issuer.example.com", audience = ["polysky"] }
     alarm_email             = "night@example.com"
   }

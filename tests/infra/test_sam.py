@@ -21,7 +21,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "plain": {},
     "options": {
         **{"TokensSecret": "true", "SecretsExtensionLayer": _LAYER, "SnapStart": "true"},
-        **{"PredictConcurrency": 5, "AlarmEmail": "night@example.com"},
+        **{"PredictConcurrency": 5, "TrainConcurrency": -1, "AlarmEmail": "night@example.com"},
         **{"JwtIssuer": "https://issuer.example.com", "JwtAudience": "polysky"},
     },
 }

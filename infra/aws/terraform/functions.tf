@@ -9,7 +9,7 @@ locals {
     }
     control = merge(local.trainer, { handler = "control", memory_mb = 1769, timeout_s = 29, concurrency = -1 })
     job     = merge(local.trainer, { handler = "job", timeout_s = 900, concurrency = var.train_concurrency })
-    tick    = merge(local.trainer, { handler = "tick", timeout_s = 900, concurrency = 1 })
+    tick    = merge(local.trainer, { handler = "tick", timeout_s = 900, concurrency = var.train_concurrency == -1 ? -1 : 1 })
   }
   # a package is uploaded through the bucket: Lambda takes 50 MB directly
   packages = {

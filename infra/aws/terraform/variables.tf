@@ -74,12 +74,12 @@ variable "predict_concurrency" {
 }
 
 variable "train_concurrency" {
-  description = "Training jobs at once at most."
+  description = "Training jobs at once at most; -1 shares the account's instances, for an account too young to reserve any."
   type        = number
   default     = 2
   validation {
-    condition     = var.train_concurrency >= 1
-    error_message = "train_concurrency must be 1 or more."
+    condition     = var.train_concurrency >= 1 || var.train_concurrency == -1
+    error_message = "train_concurrency must be 1 or more, or -1."
   }
 }
 

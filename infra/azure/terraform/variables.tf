@@ -72,7 +72,7 @@ variable "predict_instances" {
 }
 
 variable "train_instances" {
-  description = "Instances that train, at most."
+  description = "Instances that train, at most. A region that takes no fewer than 40 says so: jobs are safe side by side."
   type        = number
   default     = 2
   validation {

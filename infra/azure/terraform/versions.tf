@@ -1,7 +1,8 @@
 terraform {
   required_version = ">= 1.11"
   required_providers {
-    azurerm = { source = "hashicorp/azurerm", version = ">= 4.55, < 5.0" }
+    # those before want forty instances or more of an app (its pull request 31392)
+    azurerm = { source = "hashicorp/azurerm", version = ">= 4.60, < 5.0" }
   }
 }
 

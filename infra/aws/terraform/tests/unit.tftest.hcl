@@ -59,7 +59,7 @@ run "defaults" {
     error_message = "an object outside the inboxes starts a function"
   }
   assert {
-    condition     = aws_lambda_function.function["job"].timeout == 900 && aws_lambda_function.function["job"].reserved_concurrent_executions == 2
+    condition     = aws_lambda_function.function["job"].timeout == 900 && aws_lambda_function.function["job"].reserved_concurrent_executions == 2 && aws_lambda_function.function["tick"].reserved_concurrent_executions == 1
     error_message = "training has neither its time nor its bound"
   }
   assert {
@@ -113,6 +113,16 @@ run "a_second_environment" {
   assert {
     condition     = aws_lambda_function.function["predict"].function_name == "polysky-test-predict" && aws_sqs_queue.failed.name == "polysky-test-failed"
     error_message = "two environments would collide"
+  }
+}
+
+run "an_account_too_young_to_reserve" {
+  variables {
+    train_concurrency = -1
+  }
+  assert {
+    condition     = alltrue([for one in aws_lambda_function.function : one.reserved_concurrent_executions == -1])
+    error_message = "an account whose limit is low could not be deployed to"
   }
 }
 
