@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from core.errors import ConfigError
 from scripts import package
-from scripts.packaging import archive
+from scripts.packaging import archive, closure
 
 CLOUDS = ("aws", "gcp", "azure")
 PYTHON = "3.13"  # of all functions; infra/*/terraform says so too
@@ -23,6 +23,7 @@ ARCHITECTURES = {"aws": ("x86_64", "arm64"), "gcp": ("x86_64",), "azure": ("x86_
 DIRECT = 50 * 1_048_576  # a zip file that Lambda takes without a bucket; our stack sends all through its bucket
 _SECONDS = 300  # far more than any import takes
 _WANTS = {"core.dataset.parquet": "parquet"}  # a module that an extra is for, which a package may be without
+_NAMESPACES = {"google", "azure"}  # hold nothing themselves
 _IMPORTS = """
 import importlib
 for name in {names!r}:
@@ -129,9 +130,13 @@ def over(bundles: Sequence[Bundle]) -> list[str]:
 
 
 def smoke_test(folder: Path, python: str) -> None:
-    """Import all our modules of a package with nothing but it and the standard library. Raises BrokenPackage."""
+    """Import all our modules of a package, and the libraries that they name, from its folder alone.
+
+    The standard library is all there is beside it. Raises BrokenPackage.
+    """
     start = f"import sys; sys.path[:0] = {package.search_path(folder)!r}\n"
-    code = start + _IMPORTS.format(names=_modules_in(folder))
+    modules = _modules_in(folder)
+    code = start + _IMPORTS.format(names=[*modules, *_libraries_in(folder, modules)])
     with tempfile.TemporaryDirectory(prefix="polysky-smoke-") as store:
         done = subprocess.run(
             [python, "-I", "-S", "-c", code],
@@ -164,3 +169,11 @@ def _modules_in(folder: Path) -> list[str]:
     lacking = {name for name, extra in _WANTS.items() if extra not in sets}
     # Azure's root file does more than import: it opens the store
     return sorted(name for name in names - lacking - {"function_app"} if not name.endswith("__init__"))
+
+
+def _libraries_in(folder: Path, modules: Sequence[str]) -> list[str]:
+    """Return the libraries of a package that its modules name, also within functions: batches alone load numpy."""
+    sources = [(folder / name.replace(".", "/")).with_suffix(".py").read_text() for name in modules]
+    named = {other.partition(".")[0] for source in sources for other in closure.imports(source)}
+    held = {path.name.partition(".")[0] for path in Path(package.search_path(folder)[-1]).iterdir()}
+    return sorted((named & held) - {"core"} - _NAMESPACES)
