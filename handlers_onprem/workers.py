@@ -64,6 +64,7 @@ def build_http() -> Any:
     from core.reader import open_reader
     from core.web import Request
     from handlers_onprem.server import Server
+    from handlers_onprem.tracing import open_traces
     from handlers_onprem.vertex import Routes, with_routes
 
     settings = Settings.from_env(os.environ)
@@ -73,6 +74,9 @@ def build_http() -> Any:
     app = build_app(settings, reader, telemetry=telemetry, store=store)
     if routes := Routes.from_env(os.environ):
         app = with_routes(app, routes)
+    traces = open_traces(os.environ)
+    if traces:
+        app = traces.around(app)
     end_with_parent()
 
     def warm() -> None:
@@ -84,4 +88,5 @@ def build_http() -> Any:
         max_upload_bytes=settings.max_upload_bytes,
         on_active=lambda requests: telemetry.gauge("app_active_requests", requests),
         on_start=warm,
+        on_stop=traces.close if traces else lambda: None,
     )

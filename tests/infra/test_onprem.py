@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from handlers_onprem.tracing import VARIABLES
 from tests.infra.documents import read_yaml
 from tests.infra.promql import DASHBOARD, ONPREM, PROMETHEUS, TOKEN_FILE, expressions, rules, selectors, unknown
 from tests.infra.tools import tool
 
-COMPOSED = ("compose.yaml", "s3.yaml")
+COMPOSED = ("compose.yaml", "s3.yaml", "jaeger.yaml")
 
 
 def accepts(*line: str | Path, folder: Path | None = None) -> bool:
@@ -51,6 +52,7 @@ def test_compose_keeps_its_schema(file: str) -> None:
         ("compose.yaml", "stop_grace_period: 15s", "ports: 1"),
         ("s3.yaml", "cap_add: [CHOWN", "cap_add: [2"),
         ("s3.yaml", "networks: [stored]", "networks: stored"),
+        ("jaeger.yaml", "mem_limit", "memory_limit"),
     ],
 )
 def test_a_misspelt_compose_file_is_noticed(tmp_path: Path, file: str, old: str, new: str) -> None:
@@ -58,8 +60,12 @@ def test_a_misspelt_compose_file_is_noticed(tmp_path: Path, file: str, old: str,
 
 
 def services() -> dict[str, dict[str, Any]]:
-    """Return the services of both files by name."""
-    return {name: one for file in COMPOSED for name, one in read_yaml(ONPREM / file)["services"].items()}
+    """Return the services of all files by name, put together."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in COMPOSED:
+        for name, one in read_yaml(ONPREM / file)["services"].items():
+            found[name] = {**found.get(name, {}), **one}
+    return found
 
 
 def test_no_password_or_token_has_a_default() -> None:
@@ -83,7 +89,7 @@ def test_every_service_is_hardened_pinned_and_on_this_machine_alone() -> None:
 
 
 def test_every_folder_that_is_mounted_exists() -> None:
-    volumes = {name for file in COMPOSED for name in read_yaml(ONPREM / file)["volumes"]}
+    volumes = {name for file in COMPOSED for name in read_yaml(ONPREM / file).get("volumes", ())}
     for service in services().values():
         for mount in service.get("volumes", ()):
             source = mount.partition(":")[0]
@@ -111,6 +117,8 @@ def test_the_configurations_name_services_ports_and_files_that_there_are() -> No
         assert known[name]["ports"][0].endswith(url.removeprefix(name))
     secret = config["scrape_configs"][0]["authorization"]["credentials_file"]
     assert [secret] == [f"/run/secrets/{name}" for name in known["prometheus"]["secrets"]] == [TOKEN_FILE]
+    assert known["server"]["environment"][VARIABLES[0]] == "http://jaeger:4318"
+    assert set(known["server"]["networks"]) & set(known["jaeger"]["networks"])
     (boards,) = read_yaml(ONPREM / "grafana/provisioning/dashboards/dashboards.yml")["providers"]
     assert f"./grafana/dashboards:{boards['options']['path']}:ro" in known["grafana"]["volumes"]
 
