@@ -209,6 +209,15 @@ def test_grafanas_panels_ask_the_provisioned_datasource() -> None:
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 
+def test_a_panel_of_now_asks_for_now_and_the_others_name_their_lines() -> None:
+    """Of a table's answer over time Grafana shows one series at once."""
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        for target in panel["targets"]:
+            asked = (target.get("format"), target.get("instant", False))
+            assert asked == (("table", True) if panel["type"] == "table" else (None, False)), panel["title"]
+            assert panel["type"] == "table" or target["legendFormat"], panel["title"]
+
+
 # -- names in expressions ----------------------------------------------------------------------------------
 
 
