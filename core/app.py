@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 # the whole predict path is imported at the start, not by the first request
 from core import serving  # noqa: F401
 from core.api import ROUTER, STATUS, Call, Counters, Services, handler
-from core.auth import ANONYMOUS, MAX_TTL_S, Authenticator, Getter, Principal, Verifier
+from core.auth import ANONYMOUS, MAX_TTL_S, STALE_S, Authenticator, Getter, Principal, Verifier
 from core.errors import CoreError, InvalidName, MethodNotAllowed, NotFound, Unauthorized
 from core.inference import Predictor
 from core.keys import MODELS_PREFIX, is_name
@@ -57,9 +57,12 @@ def build_app(
     predictor = Predictor(
         reader, load=load or _load, telemetry=telemetry, timing=timing, refresh_s=settings.refresh_s
     )
-    # records out of a secret are up to core.secrets.TTL_S old already
-    ttl_s = min(settings.token_ttl_s, MAX_TTL_S / 2 if tokens else MAX_TTL_S)
-    verifier = Verifier(tokens or reader, clock=clock, ttl_s=ttl_s, rate_per_s=settings.rate_per_s)
+    # records out of a secret are up to core.secrets.TTL_S old already, in an outage up to its STALE_S
+    ttl_s, stale_s = (MAX_TTL_S / 2, 0.0) if tokens else (MAX_TTL_S, STALE_S)
+    ttl_s = min(settings.token_ttl_s, ttl_s)
+    verifier = Verifier(
+        tokens or reader, clock=clock, ttl_s=ttl_s, stale_s=stale_s, rate_per_s=settings.rate_per_s
+    )
     checker: Authenticator = verifier
     if settings.oidc_issuer or settings.oidc_audience or settings.oidc_jwks:
         from core.oidc import with_issuer

@@ -179,12 +179,21 @@ class Verifier:
     """Checks credentials against the records in the store, through a bounded cache. Thread-safe."""
 
     def __init__(
-        self, reader: Getter, *, clock: Callable[[], float], ttl_s: float = MAX_TTL_S, rate_per_s: float = 0.0
+        self,
+        reader: Getter,
+        *,
+        clock: Callable[[], float],
+        ttl_s: float = MAX_TTL_S,
+        stale_s: float = STALE_S,
+        rate_per_s: float = 0.0,
     ) -> None:
-        """`clock` gives seconds since the epoch; `ttl_s` is cut to MAX_TTL_S; a rate of 0 is no limit."""
+        """`clock` gives seconds since the epoch; `ttl_s` is cut to MAX_TTL_S; a rate of 0 is no limit.
+
+        `stale_s` is 0 for a reader that bridges outages itself: what both believe would add up.
+        """
         self._reader = reader
         self._clock = clock
-        self._ttl_s = min(ttl_s, MAX_TTL_S)
+        self._ttl_s, self._stale_s = min(ttl_s, MAX_TTL_S), stale_s
         self._rate = rate_per_s
         self._lock = allocate_lock()
         self._reading = allocate_lock()
@@ -267,7 +276,7 @@ class Verifier:
         except Missing:
             found = _Known(now, now, now)
         except StoreError as error:
-            if before is None or not 0.0 <= now - before.read_at < STALE_S:
+            if before is None or not 0.0 <= now - before.read_at < self._stale_s:
                 raise Unavailable("tokens cannot be checked now", retry_after_s=RETRY_S) from error
             return before._replace(due=now + RETRY_S, until=now + RETRY_S)
         return found._replace(due=now + 0.75 * self._ttl_s, until=now + self._ttl_s)

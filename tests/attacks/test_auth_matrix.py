@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from core.api import ENDPOINTS
 from core.app import build_app
 from core.auth import MAX_TTL_S, RETRY_S, ROLES, check_of
 from core.errors import ConfigError, Transient
-from core.secrets import TTL_S, SecretTokens
+from core.secrets import STALE_S, TTL_S, SecretTokens
 from core.store import Blob, MemoryStore
 from core.tokens import export_records, revoke_token
 from core.web import PUBLIC, Endpoint, Request, Response
@@ -238,29 +238,50 @@ def test_a_revocation_during_an_outage_is_seen_once_the_store_is_back() -> None:
         assert house.send("GET", "/openapi.json", token=token).status == 401, back
 
 
+def exported(house: House) -> bytes:
+    """Return the document of token records, as it lies in a secret."""
+    return json.dumps(export_records(house.store, now=house.clock.now)).encode()
+
+
+def asking(house: House, fetch: Callable[[], bytes]) -> Callable[[str], int]:
+    """Return what asks, with a token, a process that has its token records out of a secret."""
+    tools: dict[str, Any] = {"telemetry": house.telemetry, "store": house.store, "clock": house.clock}
+    app = build_app(house.settings, house.reader, tokens=SecretTokens(fetch, clock=house.clock), **tools)
+    return lambda token: app(Request("GET", "/models", headers={"x-api-key": token})).status
+
+
+def test_a_secret_that_cannot_be_had_is_believed_for_eleven_minutes_at_most() -> None:
+    house, down = House(), list[bool]()
+    token = house.token("admin")
+
+    def fetch() -> bytes:
+        if down:
+            raise Transient("down")
+        return exported(house)
+
+    status = asking(house, fetch)
+    started = house.clock.now
+    assert status(token) == 200
+    down.append(True)
+    found = []
+    for second in range(0, 1500, 7):
+        house.clock.now = started + second
+        if not STALE_S <= second <= STALE_S + MAX_TTL_S:
+            found.append((second < STALE_S, status(token)))
+    assert set(found) == {(True, 200), (False, 503)}
+
+
 @pytest.mark.parametrize("gap", [0.0, 10.0, TTL_S - 1, TTL_S + 1])
 def test_a_revocation_in_the_secret_is_seen_in_a_minute_though_others_had_it_read_just_before(gap: float) -> None:
     """The secret's document is old already when a token is first looked up in it: both ages add up."""
-    house = House()
+    house, documents = House(), list[bytes]()
     one, other = house.token("admin"), house.token("admin")
-    documents = [json.dumps(export_records(house.store, now=house.clock.now)).encode()]
-    tokens = SecretTokens(lambda: documents[-1], clock=house.clock)
-    app = build_app(
-        house.settings,
-        house.reader,
-        telemetry=house.telemetry,
-        store=house.store,
-        tokens=tokens,
-        clock=house.clock,
-    )
-
-    def status(token: str) -> int:
-        return app(Request("GET", "/models", headers={"x-api-key": token})).status
-
+    documents.append(exported(house))
+    status = asking(house, lambda: documents[-1])
     assert status(other) == 200
     revoked_at = house.clock.now
     revoke_token(house.store, one.split("_")[1], clock=house.clock)
-    documents.append(json.dumps(export_records(house.store, now=house.clock.now)).encode())
+    documents.append(exported(house))
     house.clock.now = revoked_at + gap
     assert status(one) == (200 if gap < TTL_S else 401)
     house.clock.now = revoked_at + MAX_TTL_S
