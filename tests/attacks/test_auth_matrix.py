@@ -232,10 +232,10 @@ def test_a_revocation_during_an_outage_is_seen_once_the_store_is_back() -> None:
         for second in range(1, back):
             house.clock.now = revoked_at + second
             house.send("GET", "/health/live", token=token)
-            house.send("GET", "/openapi.json", token=token)
+            house.send("GET", "/metrics", token=token)
         store.down = False
         house.clock.now = revoked_at + max(MAX_TTL_S, back + RETRY_S)
-        assert house.send("GET", "/openapi.json", token=token).status == 401, back
+        assert house.send("GET", "/metrics", token=token).status == 401, back
 
 
 def exported(house: House) -> bytes:
@@ -293,17 +293,17 @@ def test_a_read_that_hangs_does_not_prolong_a_record() -> None:
     store = Hanging()
     house = House(store=store)
     token = house.token("admin")
-    assert house.send("GET", "/openapi.json", token=token).status == 200
+    assert house.send("GET", "/metrics", token=token).status == 200
     revoke_token(store, token.split("_")[1], clock=house.clock)
     found: list[int] = []
     store.hangs = True
     house.clock.now += MAX_TTL_S - 1.0
-    first = threading.Thread(target=lambda: house.send("GET", "/openapi.json", token=token))
+    first = threading.Thread(target=lambda: house.send("GET", "/metrics", token=token))
     first.start()
     store.reached.wait()
-    assert house.send("GET", "/openapi.json", token=token).status == 200
+    assert house.send("GET", "/metrics", token=token).status == 200
     house.clock.now += 1.0
-    second = threading.Thread(target=lambda: found.append(house.send("GET", "/openapi.json", token=token).status))
+    second = threading.Thread(target=lambda: found.append(house.send("GET", "/metrics", token=token).status))
     second.start()
     second.join(0.5)  # it waits for the first; whoever does not would be through by now
     store.released.set()
