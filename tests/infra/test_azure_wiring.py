@@ -108,7 +108,8 @@ PROMISES = {
             == one(found, "storage_account.host", name)["primary_access_key"]
             and one(found, "storage_container.package", name)["storage_account_id"]
             == one(found, "storage_account.host", name)["id"]
-            and one(found, "service_plan.app", name)["sku_name"] == "FC1"
+            and (plan := one(found, "service_plan.app", name))["sku_name"] == "FC1"
+            and plan["os_type"] == "Linux"
             for name in APPS
         ),
         *(
@@ -300,13 +301,29 @@ PROMISES = {
             all(
                 one(found, "api_management_backend.app", name)["url"]
                 == f"https://{app(found, name)['default_hostname']}"
-                and one(found, "api_management_backend.app", name)["tls"][0]["validate_certificate_name"]
+                and all(one(found, "api_management_backend.app", name)["tls"][0].values())
                 for name in APPS
             )
-            and found[only("api_management_api.polysky[0]")]["subscription_required"] is False
-            and found[only("api_management_api.polysky[0]")]["protocols"] == ["https"]
+            and (api := found[only("api_management_api.polysky[0]")])["subscription_required"] is False
+            and (api["protocols"], api["path"]) == (["https"], "")
+            and api["import"][0]["content_format"] == "openapi+json"
         ),
         *("api.tf", "subscription_required = false", "subscription_required = true"),
+    ),
+    "all of the gateway belongs to one API in one gateway, and everything to one group": Promise(
+        lambda found: all(
+            given.get(key, name) == name
+            for address, given in found.items()
+            for key, name in {
+                "resource_group_name": "polysky-prod",
+                "api_management_name": found[only("api_management.gateway[0]")]["name"],
+                "api_name": "polysky",
+            }.items()
+            if address.startswith("azurerm_")
+        ),
+        "api.tf",
+        "operation_id        = each.key\n  api_name            = azurerm_api_management_api.polysky[0].name",
+        "operation_id        = each.key\n  api_name            = azurerm_api_management_api.polysky[0].id",
     ),
     "an app is told its settings, and that the lines of alarms are not sampled": Promise(
         lambda found: all(
