@@ -321,7 +321,7 @@ def _landed(store: ObjectStore, key: str, error: Transient) -> Any:
 def _digest(data: bytes) -> str | None:
     try:
         found = json.loads(data).get("digest")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
     return found if isinstance(found, str) else None
 

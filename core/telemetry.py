@@ -263,7 +263,7 @@ def render(snapshots: Iterable[Iterable[Sequence[Any]]]) -> bytes:
             lines += [f"# HELP {name} {metric.help}", f"# TYPE {name} {metric.type}"]
             for labels in sorted(total[name]):
                 lines += _samples(metric, labels, total[name][labels])
-    return ("\n".join(lines) + "\n").encode()
+    return ("\n".join(lines) + "\n").encode(errors="replace")  # a class may be named by half a character
 
 
 _NOT_ADDED = {"model_loaded", "model_accuracy", "model_score", "app_uptime_seconds", "jobs_count"}

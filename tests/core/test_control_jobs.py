@@ -224,7 +224,7 @@ def test_a_lost_answer_of_the_store_is_resolved_by_reading() -> None:
     assert len(list(store.list("jobs/"))) == 1
 
 
-@pytest.mark.parametrize("data", [b"not json", b"[]", b'{"digest": 5}'])
+@pytest.mark.parametrize("data", [b"not json", b"[]", b'{"digest": 5}', b"[" * 100_000])
 def test_a_job_object_that_somebody_else_wrote_is_not_taken_for_ours(house: House, data: bytes) -> None:
     token = house.token("trainer")
     house.send("POST", "/train", {}, token=token, **keyed("k"))

@@ -87,6 +87,12 @@ def test_label_values_are_escaped() -> None:
     assert samples(telemetry.exposition())["model_prediction_count", (("class", odd), ("model", "m"))] == 1
 
 
+def test_a_label_that_is_no_unicode_does_not_take_the_metrics_away() -> None:
+    telemetry = MemoryTelemetry(lambda line: None, clock=lambda: 0.0)
+    telemetry.count("model_prediction_count", ("m", "a\ud800"))
+    assert samples(telemetry.exposition())["model_prediction_count", (("class", "a?"), ("model", "m"))] == 1
+
+
 def test_series_of_one_metric_are_bounded_and_the_rest_is_counted_together() -> None:
     telemetry, _ = made()
     for number in range(MAX_SERIES + 50):
