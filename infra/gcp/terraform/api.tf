@@ -8,7 +8,12 @@ locals {
     control = google_cloudfunctions2_function.function["control"].service_config[0].uri
   }
   endpoints = jsondecode(file("${path.module}/openapi.json"))
-  operations = { for path, methods in local.endpoints.paths : path => {
+  # a browser asks first, without a token, whether its page may: the gateway passes on only what it knows, core answers
+  asked = { for path, methods in local.endpoints.paths : path => merge(methods, { options = merge(values(methods)[0], {
+    operationId = "options_${values(methods)[0].operationId}", summary = "Ask which origins may"
+    x-polysky   = { function = values(methods)[0].x-polysky.function, public = true }
+  }) }) }
+  operations = { for path, methods in local.asked : path => {
     for method, operation in methods : method => merge(
       { for name, value in operation : name => value if name != "x-polysky" },
       { x-google-backend = {

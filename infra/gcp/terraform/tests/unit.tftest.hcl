@@ -163,6 +163,10 @@ run "an_issuer" {
     error_message = "a path is not behind the issuer"
   }
   assert {
+    condition     = alltrue([for path, methods in local.operations : try(length(methods.options.security) == 0, false)])
+    error_message = "a browser cannot ask whether its page may"
+  }
+  assert {
     condition     = local.openapi.securityDefinitions.jwt.x-google-audiences == "polysky,ml"
     error_message = "an audience is missing"
   }
