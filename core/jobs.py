@@ -224,7 +224,9 @@ def _settle(registry: Registry, items: Sequence[Pending], op: str, **fields: Any
     entry = _about(first, op, **fields)
     if others:
         entry["covers"] = {item.src: item.attempt for item in others}
-    registry.append(first.model, lambda _: entry, op_id=f"{first.src}.{first.attempt}.{op}")
+    written = registry.append(first.model, lambda _: entry, op_id=f"{first.src}.{first.attempt}.{op}")
+    if others and "covers" not in written:  # somebody gave the first its outcome alone: the others have none yet
+        _settle(registry, others, op, **fields)
 
 
 def _about(item: Pending, op: str, **fields: Any) -> dict[str, Any]:

@@ -126,8 +126,9 @@ class Ledger:
                 body = self._draft(make_entry(self._state), op_id)
                 if not self._marked:
                     self._mark()
-                if self._commit(body, op_id):
-                    return parse_entry(body)
+                entry = self._commit(body, op_id)
+                if entry is not None:
+                    return entry
                 self._backoff.pause(race)
         raise Unavailable("too many writers at once", op_id=op_id, retry_after_s=RETRY_AFTER_S)
 
@@ -152,12 +153,12 @@ class Ledger:
         except Missing:
             return None
 
-    def _take(self, body: bytes | None) -> None:
-        """Fold the next entry; one that does not fit is read again, lest the reply was cut."""
+    def _take(self, body: bytes | None) -> bytes:
+        """Return the next entry, folded; one that does not fit is read again, lest the reply was cut."""
         n = self._state.head + 1
         for _ in range(_READS):
             if body is not None and self._folded(body):
-                return
+                return body
             body = self._read(log_key(self._model, n))
         self._corrupt(n)
 
@@ -191,19 +192,23 @@ class Ledger:
             raise Conflict("the entry is too long", rule="malformed", limit=MAX_ENTRY_BYTES)
         return body
 
-    def _commit(self, body: bytes, op_id: str) -> bool:
-        """Return whether slot head + 1 now holds `body`; False if another entry took it."""
-        n = self._state.head + 1
-        if self._create(log_key(self._model, n), body):
+    def _commit(self, body: bytes, op_id: str) -> dict[str, Any] | None:
+        """Return the entry that slot head + 1 now holds, None if it is of another operation.
+
+        It is `body`, or what another process wrote in the name of the same operation.
+        """
+        key = log_key(self._model, self._state.head + 1)
+        if self._create(key, body):
             fold(self._state, parse_entry(body), digest_of(body))
-            return True
+            return parse_entry(body)
         try:
-            self._advance()
+            found = self._read(key)
+            entry = None if found is None else parse_entry(self._take(found))
         except CoreError as error:
             raise _unknown(op_id) from error
-        if self._state.head < n:
+        if entry is None:
             raise _unknown(op_id)
-        return self._state.seen(op_id) is not None
+        return entry if entry["op_id"] == op_id else None
 
     def _create(self, key: str, body: bytes) -> bool:
         """Return whether the store said the write is done; False: only a later read can tell."""

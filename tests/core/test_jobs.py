@@ -127,6 +127,18 @@ def test_a_whole_run_can_be_rejected_at_once(store: MemoryStore, registry: Regis
     assert {source.reason for source in registry.state(MODEL).sources.values()} == {"classes"}
 
 
+def test_a_run_whose_first_upload_is_gone_by_now_is_rejected_all_the_same(
+    store: MemoryStore, registry: Registry, clock: Clock
+) -> None:
+    for name in "abc":
+        store.put(f"uploads/m/{name}.csv", b"x")
+    held = taken(registry, clock)
+    jobs.settle(registry, held.items[0]._replace(todo="reject", reason="gone"))
+    jobs.reject(registry, held, "classes")
+    sources = registry.state(MODEL).sources
+    assert [sources[item.src].reason for item in held.items] == ["gone", "classes", "classes"]
+
+
 def test_a_failed_attempt_is_retried_before_its_lease_ends_and_parked_after_three(
     store: MemoryStore, registry: Registry, clock: Clock
 ) -> None:

@@ -104,7 +104,7 @@ def test_a_state_in_hand_does_not_change_under_later_appends() -> None:
 
 
 class Scripted(MemoryStore):
-    """Answers log creations as the script says: ok, before (no effect), after, late, down, denied, taken."""
+    """Answers log creations as the script says: ok, before (no effect), after, late, down, denied, taken, twin."""
 
     def __init__(self, *script: str) -> None:
         super().__init__()
@@ -127,10 +127,11 @@ class Scripted(MemoryStore):
             raise Denied("no")
         if act == "late":
             self.held.append((key, data))
-        if act == "taken":
+        if act in ("taken", "twin"):
             told = json.loads(data)
             rival = {name: told[name] for name in ("n", "prev", "actor", "role", "reason", "ts")}
-            super().put_if_absent(key, canonical({**rival, "op_id": f"rival-{told['n']}", "op": "note"}))
+            op_id = told["op_id"] if act == "twin" else f"rival-{told['n']}"
+            super().put_if_absent(key, canonical({**rival, "op_id": op_id, "op": "note"}))
             raise Exists("taken")
         if act == "down":
             self.down = True
@@ -165,6 +166,13 @@ def test_a_lost_race_moves_to_the_next_slot() -> None:
     entry = open_ledger(store).append(lambda _: claim("a"), "op")
     assert entry["n"] == 2
     assert [parse_entry(body)["op_id"] for body in log_of(store)] == ["rival-0", "rival-1", "op"]
+
+
+def test_what_is_told_is_what_another_wrote_in_the_name_of_the_same_operation() -> None:
+    store = Scripted("twin")
+    entry = open_ledger(store).append(lambda _: claim("a"), "op")
+    assert entry == parse_entry(log_of(store)[0])
+    assert entry["op"] == "note"
 
 
 def test_an_unknown_outcome_says_so_and_the_same_op_id_settles_it() -> None:

@@ -9,14 +9,14 @@ LEDGER = (
     Mutant(
         "another's entry is taken for one's own",
         "core.ledger",
-        "return self._state.seen(op_id) is not None",
-        "return True",
+        'return entry if entry["op_id"] == op_id else None',
+        "return entry",
     ),
     Mutant(
         "silence is taken for success",
         "core.ledger",
-        "        if self._state.head < n:\n            raise _unknown(op_id)",
-        "        if self._state.head < n:\n            return True",
+        "        if entry is None:\n            raise _unknown(op_id)",
+        "        if entry is None:\n            return parse_entry(body)",
     ),
     Mutant(
         "a write without an answer is taken for done",
