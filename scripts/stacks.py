@@ -23,6 +23,7 @@ from core.errors import ConfigError
 INFRA = Path(__file__).resolve().parent.parent / "infra"
 _VARIABLE = re.compile(r'^variable "(\w+)" \{(.*?)^\}', re.M | re.S)
 _TYPE = re.compile(r"^\s*type\s*=\s*(\w+)", re.M)
+_EXAMPLES = {"object": ', {"name": "value"}', "map": ', {"name": "value"}', "bool": ", true or false"}
 _DEFAULT = re.compile(r'^\s*default\s*=\s*"(.*)"$', re.M)
 # where a stack stands: another value would leave what stands behind, unknown to any state
 FIXED = ("environment", "region", "location", "project", "subscription_id")
@@ -38,17 +39,20 @@ _LEFT = shutil.ignore_patterns(".terraform*", "*.tfstate*", "tests", "*.tfvars*"
 # whatever lets a provider in; a file counts if it is there
 _LETS_IN = {
     "aws": (
-        ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+        (
+            *("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
+            *("AWS_CONFIG_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"),
+        ),
         ("~/.aws/credentials", "~/.aws/config"),
         "run `aws configure`, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     ),
     "gcp": (
-        ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS", "GOOGLE_OAUTH_ACCESS_TOKEN"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS", "GOOGLE_OAUTH_ACCESS_TOKEN", "CLOUDSDK_CONFIG"),
         ("~/.config/gcloud/application_default_credentials.json",),
         "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
     ),
     "azure": (
-        ("ARM_CLIENT_ID", "ARM_USE_MSI", "ARM_USE_OIDC", "ARM_ACCESS_TOKEN"),
+        ("ARM_CLIENT_ID", "ARM_USE_MSI", "ARM_USE_OIDC", "ARM_ACCESS_TOKEN", "AZURE_CONFIG_DIR"),
         ("~/.azure/azureProfile.json",),
         "run `az login`, or set ARM_CLIENT_ID, ARM_CLIENT_SECRET, ARM_TENANT_ID and ARM_SUBSCRIPTION_ID",
     ),
@@ -101,11 +105,11 @@ def parse_variables(folder: Path, told: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"--var {text}: must be NAME=VALUE")
         if name not in known:
             raise ConfigError(f"--var {name}: the stack has no such variable; it has {', '.join(sorted(known))}")
-        found[name] = _value(known[name], value)
+        found[name] = _value(name, known[name], value)
     return found
 
 
-def _value(kind: str, text: str) -> Any:
+def _value(name: str, kind: str, text: str) -> Any:
     """Return a value as JSON has it: text stays text where text is wanted."""
     if kind == "string" and text != "null":
         return text
@@ -114,14 +118,16 @@ def _value(kind: str, text: str) -> Any:
     except ValueError:
         if kind in ("string", "any"):
             return text
-        raise ConfigError(f"{text} is no {kind}: write it as JSON") from None
+        raise ConfigError(
+            f"--var {name}: {text} is no {kind}: write it as JSON{_EXAMPLES.get(kind, '')}"
+        ) from None
 
 
 def check_credentials(cloud: str, env: Mapping[str, str]) -> None:
     """Raise ConfigError with the remedy if nothing here would let the cloud's provider in."""
     names, files, remedy = _LETS_IN[cloud]
     if not any(env.get(name) for name in names) and not any(_expand(file, env).is_file() for file in files):
-        raise ConfigError(f"no credentials for {cloud}: {remedy}")
+        raise ConfigError(f"no credentials for {cloud}: {remedy}; a machine's own role: --no-check-credentials")
 
 
 def _expand(file: str, env: Mapping[str, str]) -> Path:

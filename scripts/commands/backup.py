@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from core.errors import ConfigError
+from core.errors import ConfigError, Denied, Transient
 from scripts.console import json_option, print_json, progress_bar, read_settings, store_option
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -58,8 +58,13 @@ def _copy(source: str, target: str, *, tokens: bool, as_json: bool) -> None:
     if isinstance(stores[0], LocalStore) and not os.path.isdir(folders[0]):
         raise ConfigError(f"there is no store at {source}")
     copier = Copier(*stores, sleep=time.sleep, rng=random.Random(), tokens=tokens)  # noqa: S311
-    with progress_bar() as progress:
-        copied = copier.run(progress)
+    try:
+        with progress_bar() as progress:
+            copied = copier.run(progress)
+    except (Denied, Transient) as error:
+        looks = " and ".join(f"`polysky doctor --store {url}`" for url in (source, target) if "://" in url)
+        hint = f": {looks} tells why" if looks else ""
+        raise type(error)(f"{error.message}{hint}; run the same command again to go on") from None
     if as_json:
         print_json({"from": source, "to": target, **copied._asdict()})
         return

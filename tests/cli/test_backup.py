@@ -39,3 +39,12 @@ def test_a_restore_over_another_registry_is_refused(mood: Shop) -> None:
         "models", "rollback", "mood", "--to", mood.call("models", "show", "mood", "--json").json[0]["version"]
     )
     assert "a history of its own of mood" in mood.refused("restore", "--from", copy, code=1)
+
+
+def test_a_store_that_refuses_is_told_with_what_tells_more(
+    mood: Shop, moto: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in moto.env().items():
+        monkeypatch.setenv(name, value)
+    line = mood.refused("backup", "--to", "s3://nobody-made-it", code=1)
+    assert "`polysky doctor --store s3://nobody-made-it` tells why; run the same command again" in line

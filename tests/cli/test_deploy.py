@@ -130,7 +130,8 @@ def test_no_credentials_are_told_with_the_remedy(place: Place, cloud: str, remed
     [
         ("memory=1", "--var memory: the stack has no such variable; it has alarm_email, architecture"),
         ("region", "--var region: must be NAME=VALUE"),
-        ("throttle=fast", "fast is no object: write it as JSON"),
+        ("throttle=fast", 'throttle: fast is no object: write it as JSON, {"name": "value"}'),
+        ("snap_start=yes", "snap_start: yes is no bool: write it as JSON, true or false"),
         ("architecture=riscv64", "architecture riscv64: functions of aws run on x86_64 or arm64"),
         ("environment=test", "--var environment: say --environment"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -14,6 +15,8 @@ from scripts.cli import run
 from scripts.package import DEPLOYABLES, TooHeavy
 from scripts.packaging import bundles
 from scripts.packaging.bundles import BrokenPackage, Order
+from scripts.packaging.installation import InstallFailed, Target, installed
+from scripts.remedies import explain_pip
 from tests.cli.shop import Shop
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -101,6 +104,38 @@ def test_an_absent_python_is_named(shop: Shop, tmp_path: Path) -> None:
     done = shop.run("package", "aws", "--python", "3.99", "--out", str(tmp_path))
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert "no python3.99 on PATH" in done.err
+
+
+def test_a_wheel_that_the_index_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As obstore's for arm64: what pip itself says fills a screen."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    (tmp_path / "predict.txt").write_text(f"obstore==0.12.1 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(InstallFailed) as failed:
+        installed(tmp_path / "predict.txt", Target(sys.executable, "linux-arm64"), tmp_path / "cache")
+    line = explain_pip(str(failed.value), "linux-arm64")
+    assert line == (
+        "the package index has no wheel of obstore==0.12.1 for linux-arm64: "
+        "look at pip's index settings and the network, or build for another processor"
+    )
+
+
+def test_another_failure_of_pip_is_one_line_without_its_warnings() -> None:
+    told = "pip could not install a.txt:\nWARNING: retrying\nERROR: THESE DO NOT MATCH\n    Expected x\n"
+    assert explain_pip(told, "linux-arm64") == "pip could not install a.txt: ERROR: THESE DO NOT MATCH Expected x"
+
+
+def test_what_is_too_heavy_is_one_line_below_its_table(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DEPLOYABLES, PREDICT, DEPLOYABLES[PREDICT]._replace(limit=1_000_000))
+    done = shop.run("package", "aws", "--python", HERE, "--out", str(tmp_path / "dist"))
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert re.fullmatch(
+        r"polysky: aws-predict is too heavy, [\d,]+ bytes of 1,000,000: .* fewer extras\n", done.err
+    )
+    assert "MB  numpy" in done.out
+    assert list((tmp_path / "dist").iterdir()) == []
 
 
 def test_the_command_shows_sizes_and_limits(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
