@@ -160,7 +160,7 @@ class Ledger:
             if body is not None and self._folded(body):
                 return body
             body = self._read(log_key(self._model, n))
-        self._corrupt(n)
+        return self._corrupt(n)
 
     def _folded(self, body: bytes) -> bool:
         try:
