@@ -61,6 +61,29 @@ def clock(found: Values) -> Any:
     return found["google_cloud_scheduler_job.tick"]["http_target"][0]
 
 
+ROLES = {
+    "read": "roles/storage.objectViewer",
+    "create": "roles/storage.objectCreator",
+    "delete": "google_project_iam_custom_role.replace",
+}
+
+
+def granted(found: Values) -> bool:
+    """Return whether each right in the store is of its kind, and of the function that it is named after."""
+    grants = {
+        address.split('"')[1]: one
+        for address, one in found.items()
+        if address.startswith("google_storage_bucket_iam_member.function")
+    }
+    return len(grants) == 10 and all(
+        one["member"] == found[f'google_service_account.function["{name.partition("-")[0]}"]']["member"]
+        and one["role"]
+        == (ROLES[kind] if (kind := name.partition("-")[2]) != "delete" else found[ROLES[kind]]["id"])
+        and one["bucket"] == found["google_storage_bucket.store"]["name"]
+        for name, one in grants.items()
+    )
+
+
 def tiles(found: Values) -> list[Any]:
     """Return the dashboard's questions."""
     layout = json.loads(found["google_monitoring_dashboard.polysky"]["dashboard_json"])["mosaicLayout"]
@@ -81,6 +104,21 @@ def reads_sources(found: Values) -> bool:
 
 
 PROMISES = {
+    "a right in the store is of its kind, for its function alone": Promise(
+        granted,
+        "iam.tf",
+        "member   = google_service_account.function[each.value.function].member",
+        'member   = google_service_account.function["tick"].member',
+    ),
+    "what serves and stands outside is named after the deployment": Promise(
+        lambda found: (
+            found["google_api_gateway_api.http"]["api_id"]
+            == found["google_api_gateway_gateway.http"]["gateway_id"]
+            == found["google_pubsub_subscription.failed"]["name"].removesuffix("-failed")
+            == "polysky-prod"
+        ),
+        *("api.tf", "gateway_id = local.name", 'gateway_id = "polysky"'),
+    ),
     "each function runs as its own account": Promise(
         lambda found: all(
             service(found, name)["service_account_email"] == account(found, f'function["{name}"]')
@@ -273,6 +311,8 @@ PROMISES = {
             == found["google_api_gateway_gateway.http"]["default_hostname"]
             and found["google_monitoring_uptime_check_config.live"]["uptime_check_id"]
             in alarm(found, "unreachable")["filter"]
+            and found["google_monitoring_uptime_check_config.live"]["monitored_resource"][0]["type"]
+            == "uptime_url"
             and alarm(found, "unreachable")["aggregations"][0]["cross_series_reducer"] == "REDUCE_COUNT_FALSE"
         ),
         *("observability.tf", '"REDUCE_COUNT_FALSE"', '"REDUCE_COUNT_TRUE"'),
