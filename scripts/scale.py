@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,19 +45,27 @@ def scale_command(
     folder = state_dir or str(Path(".polysky", cloud, environment))
     if not Path(folder, "variables.json").is_file():
         raise ConfigError(f"{deployment} was not deployed from here: there is nothing in {folder}")
-    value = json.dumps({"min": 0, "max": replicas}) if cloud == "gcp" else str(replicas)
+    kept = json.loads(Path(folder, "variables.json").read_text())
     context.invoke(
         deploy_command,
         cloud=cloud,
         environment=environment,
         state_dir=folder,
-        told=(f"{_VARIABLES[cloud]}={value}",),
-        packages="dist",
+        told=(f"{_VARIABLES[cloud]}={_value(cloud, replicas, kept)}",),
+        packages=kept.get("packages", "dist"),  # the code stays as it is
         backend=None,
         backend_config=(),
         dry_run=dry_run,
         check_credentials=True,
     )
+
+
+def _value(cloud: str, replicas: int, kept: Mapping[str, Any]) -> str:
+    """Return the stack's variable; those that Google Cloud keeps warm stay."""
+    if cloud != "gcp":
+        return str(replicas)
+    least = kept.get(_VARIABLES[cloud], {}).get("min", 0)
+    return json.dumps({"min": min(least, replicas), "max": replicas})
 
 
 if __name__ == "__main__":

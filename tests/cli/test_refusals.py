@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts.cli import run
 from scripts.package import DEPLOYABLES, MARKER
+from scripts.scale import scale_command
 from tests.cli.shop import Done, Shop
 
 # terraform's commands without their work: `fails` names the one that ends with the text in `says`
@@ -254,6 +256,17 @@ def test_a_package_for_another_processor_is_refused(field: Field) -> None:
 def test_a_damaged_package_is_named(field: Field, command: str, cloud: str) -> None:
     (field.folder / "dist" / "gcp-train.zip").write_bytes(b"half a fi")
     assert "gcp-train.zip is damaged: `polysky package gcp` builds it again" in field.refused(command, cloud)
+
+
+def test_scaling_leaves_the_code_and_what_is_kept_warm_as_they_are(field: Field) -> None:
+    (field.folder / "dist").rename(field.folder / "mine")
+    told = ("--packages", "mine", "--var", 'predict_instances={"min": 2, "max": 4}')
+    assert field.run("deploy", "gcp", *told).code == 0
+    assert run(["--deployment-id", "gcp/prod", "--replicas", "7"], command=scale_command) == 0
+    kept = field.kept("gcp")
+    assert kept["predict_instances"] == {"min": 2, "max": 7}
+    assert kept["packages"] == str(field.folder / "mine")
+    assert not (field.folder / "dist").exists()
 
 
 @pytest.mark.parametrize("command", ["status", "destroy"])
