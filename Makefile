@@ -68,7 +68,7 @@ test: $(VENV)/.polysky $(VENV)/.runtimes tests/emulators/node_modules/.done buil
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --ignore tests/deploy
 
 test-deploy: $(VENV)/.polysky build/ministack/.done
-	$(BIN)/python -m pytest tests/deploy
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/deploy
 
 check: $(VENV)/.polysky
 	$(BIN)/ruff check .

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 from core.telemetry import MAX_FIELD_CHARS, METRICS, OTHER, InvocationTelemetry, Update, log_line, quote
 
-SERVICE, NAMESPACE = "polysky", "Polysky"
+NAMESPACE = "Polysky"
+SERVICE, SERVICE_VARIABLE = "polysky", "POWERTOOLS_SERVICE_NAME"  # which tells two stacks of an account apart
 TRACE_VARIABLE = "_X_AMZN_TRACE_ID"
 MAX_METRICS = MAX_VALUES = 100  # of the format: metrics in a document, values of a metric
 MAX_DOCUMENTS = 16  # written after one invocation; what does not fit is left out
@@ -50,6 +51,7 @@ class LambdaTelemetry(InvocationTelemetry):
     ) -> None:
         super().__init__(write, clock=clock)
         self._env = env
+        self._service = env.get(SERVICE_VARIABLE) or SERVICE
         self._invocation = ""
         self._cold = True
         self._known: dict[str, set[str]] = {}
@@ -57,10 +59,10 @@ class LambdaTelemetry(InvocationTelemetry):
     def log(self, event: str, /, level: str = "info", **fields: Any) -> None:
         """Write one line of JSON: ASCII only, each text cut at MAX_FIELD_CHARS."""
         now, code = self._clock(), sys._getframe(1)
-        line = log_line(now, level, event, fields)
+        line, service = log_line(now, level, event, fields), quote(self._service)
         self._write(
             f'{{"level":"{level.upper()}","location":"{code.f_code.co_name}:{code.f_lineno}","message":"{event}",'
-            f'"timestamp":"{timestamp(now)}","service":"{SERVICE}"{self._invocation},{line[line.index(_EVENT) :]}'
+            f'"timestamp":"{timestamp(now)}","service":{service}{self._invocation},{line[line.index(_EVENT) :]}'
         )
 
     def warn(self, reason: str) -> None:
@@ -95,7 +97,7 @@ class LambdaTelemetry(InvocationTelemetry):
         return f',"cold_start":{str(self._cold).lower()}{known}'
 
     def _write_metrics(self) -> None:
-        for document in documents(series(self.drain(), self._known), self._clock()):
+        for document in documents(series(self.drain(), self._known), self._clock(), self._service):
             self._write(json.dumps(document, separators=(",", ":")) + "\n")
 
 
@@ -114,8 +116,8 @@ class PowertoolsTelemetry(LambdaTelemetry):
         self._taken = {*LogRecord("", 0, "", 0, "", (), None).__dict__, "message", "asctime"}
         dumps = partial(json.dumps, separators=(",", ":"), default=str)  # Powertools' own would not keep to ASCII
         stream: Any = _Stream(write)
-        self._logger: Any = Logger(service=SERVICE, json_serializer=dumps, stream=stream)
-        self._tracer: Any = Tracer(service=SERVICE, patch_modules=("botocore",))
+        self._logger: Any = Logger(service=self._service, json_serializer=dumps, stream=stream)
+        self._tracer: Any = Tracer(service=self._service, patch_modules=("botocore",))
         self._metrics: Any = EphemeralMetrics
         getLogger("aws_xray_sdk").setLevel(ERROR)  # it warns of every call to S3 that nobody traces
 
@@ -143,7 +145,7 @@ class PowertoolsTelemetry(LambdaTelemetry):
         for found in series(self.drain(), self._known):
             groups.setdefault(found.dimensions, []).append(found)
         for dimensions, members in groups.items():
-            metrics = self._metrics(namespace=NAMESPACE, service=SERVICE)
+            metrics = self._metrics(namespace=NAMESPACE, service=self._service)
             for name, text in dimensions:
                 metrics.add_dimension(name, text)
             for found in members:
@@ -210,7 +212,7 @@ def _unit(name: str, kind: str) -> str:
     return suffix or ("Count" if kind == "counter" else "None")
 
 
-def documents(found: Iterable[Series], now: float) -> Iterator[dict[str, Any]]:
+def documents(found: Iterable[Series], now: float, service: str = SERVICE) -> Iterator[dict[str, Any]]:
     """Yield series in the Embedded Metric Format, in as few documents as hold them.
 
     A document has one value for a dimension and one list of values for a metric: what differs goes to the next.
@@ -223,7 +225,7 @@ def documents(found: Iterable[Series], now: float) -> Iterator[dict[str, Any]]:
             if paper is None:
                 if len(papers) == MAX_DOCUMENTS:
                     continue
-                paper = ({"service": SERVICE}, {})
+                paper = ({"service": service}, {})
                 papers.append(paper)
             paper[0].update(part.dimensions)
             paper[1][part.name] = part

@@ -102,6 +102,18 @@ def metrics(
                     yield metric["Name"], metric["Unit"], dimensions, tuple(values)
 
 
+@pytest.mark.parametrize("kind", [LambdaTelemetry, PowertoolsTelemetry])
+def test_two_stacks_of_an_account_tell_by_names_of_their_own(
+    kind: type[LambdaTelemetry], written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", 'polysky-"next"')
+    serve(kind(write_line, clock=lambda: 1_795_248_000.25))
+    found = written()
+    assert {line["service"] for line in lines(found)} == {'polysky-"next"'}
+    dimensions = {dict(one)["service"] for _, _, one, _ in metrics(found)}
+    assert dimensions == {'polysky-"next"'}
+
+
 def test_a_line_has_the_fields_by_which_cloudwatch_is_searched(
     telemetry: LambdaTelemetry, written: Written
 ) -> None:

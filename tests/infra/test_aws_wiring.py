@@ -326,7 +326,7 @@ def searches(found: Values) -> list[tuple[str, str, frozenset[str]]]:
     """Return metric, namespace and dimensions of each search of the dashboard."""
     widgets = json.loads(found["aws_cloudwatch_dashboard.polysky"]["dashboard_body"])["widgets"]
     texts = re.findall(
-        r"SEARCH\('\{([\w,]+)\} MetricName=\"(\w+)\"'",
+        r"SEARCH\('\{([\w,]+)\} MetricName=\"(\w+)\" service=\"polysky-\w+\"'",
         json.dumps(widgets).replace('\\\\"', '"').replace('\\"', '"'),
     )
     return [(name, place.partition(",")[0], frozenset(place.split(",")[1:])) for place, name in texts]

@@ -71,7 +71,7 @@ resource "aws_lambda_function" "function" {
 
   environment {
     variables = merge(
-      { POLYSKY_STORE = "s3://${aws_s3_bucket.store.id}" },
+      { POLYSKY_STORE = "s3://${aws_s3_bucket.store.id}", POWERTOOLS_SERVICE_NAME = local.name },
       var.tokens_secret ? { POLYSKY_TOKENS_SECRET = aws_secretsmanager_secret.tokens[0].name } : {},
       # the extension must not keep the secret longer than we do: a revoked token would live on for its 300 s too
       var.tokens_secret && each.key == "predict" ? { SECRETS_MANAGER_TTL = "0" } : {},

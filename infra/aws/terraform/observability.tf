@@ -112,13 +112,13 @@ locals {
       ["AWS/ApiGateway", "Latency", "ApiId", aws_apigatewayv2_api.http.id, { stat = "p99" }],
     ] },
     { title = "Predictions by class", stat = "Sum", metrics = [
-      [{ expression = "SEARCH('{Polysky,class,model,service} MetricName=\"model_prediction_count\"', 'Sum')", id = "classes" }],
+      [{ expression = "SEARCH('{Polysky,class,model,service} MetricName=\"model_prediction_count\" service=\"${local.name}\"', 'Sum')", id = "classes" }],
     ] },
     { title = "Confidence, median", stat = "p50", metrics = [
-      [{ expression = "SEARCH('{Polysky,model,service} MetricName=\"model_confidence\"', 'p50')", id = "confidence" }],
+      [{ expression = "SEARCH('{Polysky,model,service} MetricName=\"model_confidence\" service=\"${local.name}\"', 'p50')", id = "confidence" }],
     ] },
     { title = "Training jobs by outcome", stat = "Sum", metrics = [
-      [{ expression = "SEARCH('{Polysky,model,outcome,service} MetricName=\"retraining_events_count\"', 'Sum')", id = "jobs" }],
+      [{ expression = "SEARCH('{Polysky,model,outcome,service} MetricName=\"retraining_events_count\" service=\"${local.name}\"', 'Sum')", id = "jobs" }],
     ] },
     { title = "Functions", stat = "Sum", metrics = concat(
       [for name in values(local.functions_seen) : ["AWS/Lambda", "Errors", "FunctionName", name]],
