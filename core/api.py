@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from core.auth import PERMISSIONS, Principal
 from core.errors import IntegrityError, MalformedBody, NotFound
 from core.inference import PRODUCTION
 from core.keys import is_name
 from core.telemetry import MAX_WAITING
+from core.tuples import NamedTuple
 from core.web import PUBLIC, Endpoint, Request, Response, Router, content
 
 if TYPE_CHECKING:
@@ -115,17 +116,17 @@ def handler(name: str) -> Handler:
     return found
 
 
-_JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.[0-9a-f]{16}", re.ASCII)
-_FILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}(\.[a-z0-9]{1,8}){1,2}", re.ASCII)
+_JOB = r"[a-z0-9][a-z0-9-]{0,62}\.[0-9a-f]{16}"  # compiled when first asked for, not at each cold start
+_FILE = r"[a-z0-9][a-z0-9_-]{0,62}(\.[a-z0-9]{1,8}){1,2}"
 
 
 def illegal_param(params: Mapping[str, str]) -> str:
     """Return the name of a segment that does not match its pattern, "" if all do."""
     for name, value in params.items():
         if name == "job":
-            sound = _JOB.fullmatch(value) is not None
+            sound = re.fullmatch(_JOB, value, re.ASCII) is not None
         elif name == "asset":
-            sound = _FILE.fullmatch(value) is not None
+            sound = re.fullmatch(_FILE, value, re.ASCII) is not None
         else:
             sound = is_name(value)
         if not sound:

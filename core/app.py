@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from core.telemetry import Telemetry, Update
 
 App = Callable[[Request], Response]
-_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_REQUEST_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-Api-Key, X-Model-Version, X-Request-Id"
 _EXPOSED_HEADERS = "X-Model-Name, X-Model-Version, X-Request-Id, Retry-After"
@@ -116,7 +116,7 @@ class _App:
         self._active.append(None)
         numbers: list[Update] = []
         request_id = request.headers.get("x-request-id", "")
-        if not (request_id and _REQUEST_ID.fullmatch(request_id)):
+        if not (request_id and re.fullmatch(_REQUEST_ID, request_id, re.ASCII)):
             request_id = self._services.random_bytes(8).hex()
         facts: dict[str, Any] = {"request_id": request_id, "endpoint": "unmatched"}
         try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from core import flatfile
 from core.errors import IntegrityError
 from core.kinds import Block, estimator_kind, feature_kind
 from core.model import MISSHAPEN, Model
 from core.schema import Batch, Column, Schema, schema_from_dicts
+from core.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from core.kinds import Sections

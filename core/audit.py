@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.errors import Conflict, Missing
 from core.fold import fold
@@ -10,6 +10,7 @@ from core.keys import checkpoint_prefix, log_key, log_prefix, number_of
 from core.ledger import digest_of, parse_entry
 from core.state import State
 from core.store import ObjectStore
+from core.tuples import NamedTuple
 
 
 class Anchor(NamedTuple):

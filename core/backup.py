@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from core import audit
 from core.alias_docs import AliasDocs
@@ -24,6 +23,7 @@ from core.keys import checkpoint_key, checkpoint_prefix, is_name, log_key, log_p
 from core.ledger import Backoff, Ledger, digest_of, parse_entry
 from core.state import State
 from core.store import ObjectStore
+from core.tuples import NamedTuple
 
 _REGISTRY = "reg/"
 _REVOKED = "auth/revoked/"

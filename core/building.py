@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from typing import Any
 
 from core import artifact, evaluation, parity
 from core.artifact import FORMAT_VERSION
@@ -21,6 +21,7 @@ from core.model import Model
 from core.spec import ModelSpec
 from core.suspicion import Suspicion
 from core.training import Progress, TrainedModel, train
+from core.tuples import NamedTuple
 
 Train = Callable[..., TrainedModel]
 GOLDEN_ROWS = 8

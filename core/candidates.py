@@ -11,9 +11,10 @@ Measured by cross-validation on the project's data sets, beside plain scikit-lea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.profiling import Profile
+from core.tuples import NamedTuple
 
 TINY_ROWS = 500  # too few to boost
 SMALL_ROWS = 6000  # tables and mixtures up to here are compared

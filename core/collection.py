@@ -8,11 +8,11 @@ and a LIST that misses keys only leaves more behind.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from core.keys import artifact_prefix, checkpoint_prefix, number_of
 from core.state import State, Version
 from core.store import Entry, ObjectStore
+from core.tuples import NamedTuple
 
 READER_GRACE_S = 24 * 3600.0
 CHECKPOINTS_KEPT = 2

@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.errors import ConfigError
+from core.tuples import NamedTuple
 
 PREFIX = "POLYSKY_"
 
@@ -71,18 +72,19 @@ class Settings(NamedTuple):
 
 _ISSUER = ("oidc_issuer", "oidc_audience", "oidc_jwks")  # all of them, or none
 _Rule = tuple[Callable[[str], Any], str]
-_INTEGER = re.compile(r"[0-9]{1,18}", re.ASCII)
-_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
-_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*", re.ASCII)
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
-_KEY = re.compile(r"[A-Za-z0-9+/]{43}=", re.ASCII)
-_URL = re.compile(r"https://[!-~]{1,2000}", re.ASCII)
+# compiled by those few settings that are given, not at each cold start
+_INTEGER = r"[0-9]{1,18}"
+_DECIMAL = r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"
+_PATH = r"(/[A-Za-z0-9._~-]+)*"
+_ORIGIN = r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?"
+_KEY = r"[A-Za-z0-9+/]{43}="
+_URL = r"https://[!-~]{1,2000}"
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
 def _integer(low: int, high: int) -> _Rule:
     def cast(text: str) -> int:
-        if not _INTEGER.fullmatch(text) or not low <= int(text) <= high:
+        if not re.fullmatch(_INTEGER, text, re.ASCII) or not low <= int(text) <= high:
             raise ValueError
         return int(text)
 
@@ -91,7 +93,11 @@ def _integer(low: int, high: int) -> _Rule:
 
 def _decimal(low: float, high: float) -> _Rule:
     def cast(text: str) -> float:
-        if not _DECIMAL.fullmatch(text) or math.isinf(number := float(text)) or not low <= number <= high:
+        if (
+            not re.fullmatch(_DECIMAL, text, re.ASCII)
+            or math.isinf(number := float(text))
+            or not low <= number <= high
+        ):
             raise ValueError
         return number
 
@@ -111,26 +117,26 @@ def _text(text: str) -> str:
 
 
 def _base_path(text: str) -> str:
-    if not _PATH.fullmatch(text.rstrip("/")):
+    if not re.fullmatch(_PATH, text.rstrip("/"), re.ASCII):
         raise ValueError
     return text.rstrip("/")
 
 
 def _origins(text: str) -> tuple[str, ...]:
     origins = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+    if not all(re.fullmatch(_ORIGIN, origin, re.ASCII) for origin in origins):
         raise ValueError
     return origins
 
 
 def _key(text: str) -> str:
-    if text and not _KEY.fullmatch(text):
+    if text and not re.fullmatch(_KEY, text, re.ASCII):
         raise ValueError
     return text
 
 
 def _source(text: str) -> str:
-    if "://" in text and not _URL.fullmatch(text):
+    if "://" in text and not re.fullmatch(_URL, text, re.ASCII):
         raise ValueError
     return text
 

@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from core.dataset.snapshot import read_snapshot
 from core.dataset.table import Dataset, concat
 from core.errors import DataRejected, IntegrityError
 from core.spec import ModelSpec
+from core.tuples import NamedTuple
 
 TRAIN, HOLDOUT = "train", "holdout"
 MAX_PARTS = 20  # train parts of one version; with more they are written as one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from core.features.table import Level, Part, TableBlock
 from core.kinds import Block
 from core.schema import Column
 from core.transformers import Raw, carry, is_word, level, named, raw
+from core.tuples import NamedTuple
 
 VECTORIZERS = ("TfidfVectorizer", "CountVectorizer", "HashingVectorizer")
 ENCODERS = ("OneHotEncoder", "OrdinalEncoder")

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from core.errors import CoreError, Exists, Missing, Stale, StoreError, Transient
 from core.reader import Reader
 from core.store import ObjectStore
+from core.tuples import NamedTuple
 
 PREFIX = "doctor/"
 KEYS = 30  # in the listing; a page of the clouds' listings holds 1000

@@ -19,9 +19,10 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from core.errors import IntegrityError
+from core.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

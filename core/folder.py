@@ -13,7 +13,7 @@ from core.errors import ConfigError, Denied, InvalidName, Missing, StoreError, T
 from core.keys import is_key
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MISTYPED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:|(file|s3|gs|az)//")  # a URL that is none; ./a:b is a folder
+_MISTYPED = r"[A-Za-z][A-Za-z0-9+.-]*:|(file|s3|gs|az)//"  # a URL that is none; ./a:b is a folder
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -22,7 +22,7 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 def folder_path(url: str) -> str:
     """Return the path that a plain path or a file:// URL names. Raises ConfigError for any other URL."""
     scheme, separator, rest = url.partition("://")
-    if not separator and url and not _MISTYPED.match(url):
+    if not separator and url and not re.match(_MISTYPED, url):
         return url
     host, slash, path = rest.partition("/")
     if scheme != "file" or host not in ("", "localhost") or not slash:

@@ -16,9 +16,10 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from math import copysign, inf, nextafter
 from operator import neg
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from core.errors import IntegrityError
+from core.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from core.flatfile import FlatFile

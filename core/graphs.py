@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core.errors import ConfigError, FitFailed, IntegrityError
 from core.estimators.onnx import run, session
 from core.extras import require
+from core.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from core.kinds import Sections

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from core.errors import CoreError, IntegrityError, Missing, NotFound, StoreError, Unavailable
 from core.keys import is_name, is_version
+from core.tuples import NamedTuple
 from core.versions import RETRY_S, Document, Loaded, Source, Timing, Versions
 
 if TYPE_CHECKING:

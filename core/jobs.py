@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.errors import Conflict, InvalidName, NotFound
 from core.keys import is_key, is_name
 from core.registry import Registry
 from core.state import Source, State
 from core.store import Entry
+from core.tuples import NamedTuple
 
 MAX_ATTEMPTS = 3
 MAX_PROBLEMS = 10

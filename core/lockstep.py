@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from core.forest import Layout
 from core.sparse import side_by_side, take_rows
+from core.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from core.kinds import Csr, Floats

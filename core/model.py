@@ -6,12 +6,13 @@ import math
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from core.errors import IntegrityError, InvalidInput
 from core.flatfile import decode
 from core.kinds import Block, Pairs, Scorer
 from core.schema import Batch, Schema
+from core.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from core.flatfile import FlatFile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from core import evaluation
 from core.errors import Conflict
@@ -15,6 +15,7 @@ from core.registry import Registry
 from core.shelf import Shelf, holdout_sha256, pointed_at, spec_of
 from core.spec import ModelSpec
 from core.state import PRODUCTION, State, Version
+from core.tuples import NamedTuple
 
 STAGING = "staging"
 ACTOR = "system:gate"

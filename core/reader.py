@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from core.errors import ConfigError, Denied, Missing, StoreError, Transient
 from core.folder import Folder, folder_path, reading
 from core.keys import is_key
+
+if TYPE_CHECKING:
+    import mmap
 
 CLOUD_SCHEMES = ("s3", "gs", "az")
 CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")  # Debian, Red Hat
@@ -81,6 +83,8 @@ class LocalReader:
         try:
             if not os.fstat(fd).st_size:
                 return b""
+            import mmap
+
             return mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise reading(error) from None

@@ -8,7 +8,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from core import audit
 from core.alias_docs import AliasDocs
@@ -18,6 +18,7 @@ from core.keys import MODELS_PREFIX, artifact_key, check_name, is_name, log_key
 from core.ledger import Backoff, Ledger, Maker, digest_of
 from core.state import PREVIOUS, PRODUCTION, Alias, Split, State, Version, splits_of
 from core.store import ObjectStore
+from core.tuples import NamedTuple
 
 WHOLE = 100
 _READS = 3

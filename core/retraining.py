@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 from core import corpus, jobs
 from core.building import Builder, Built, package_version, version_id
@@ -33,6 +33,7 @@ from core.shelf import Shelf, pointed_at, spec_of
 from core.spec import ModelSpec
 from core.state import PRODUCTION, State
 from core.suspicion import examine
+from core.tuples import NamedTuple
 
 MARGIN_S = 10.0  # a run stops so long before its deadline, to record that it did
 REPLANS = 3

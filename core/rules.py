@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.kinds import ESTIMATORS
+from core.tuples import NamedTuple
 
 MAX_NGRAM = 10
 MAX_FEATURES = 1 << 24

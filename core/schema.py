@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.errors import InvalidInput, Problem
+from core.tuples import NamedTuple
 
 MAX_PROBLEMS = 10
 MAX_TEXT_CHARS = 1_000_000

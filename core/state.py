@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from core.tuples import NamedTuple
 
 GENESIS = "0" * 64
 PRODUCTION = "production"

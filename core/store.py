@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, Protocol
 
 from core.errors import Exists, Missing, Stale
 from core.keys import check_key
+from core.tuples import NamedTuple
 
 
 class Blob(NamedTuple):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from core.corpus import Known
 from core.dataset.table import Dataset, concat
 from core.evaluation import predict_all
 from core.model import Model
+from core.tuples import NamedTuple
 
 Floats = NDArray[np.float64]
 

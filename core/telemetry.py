@@ -9,7 +9,9 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
+
+from core.tuples import NamedTuple
 
 MAX_FIELD_CHARS = 256
 MAX_TOLD = 10_000  # numbers kept for a drain

@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
+
+from core.tuples import NamedTuple
 
 TOKEN = r"(?u)\b\w\w+\b"  # noqa: S105 - scikit-learn's default token_pattern
-_URL = re.compile(r"(?:https?://|www\.)\S+")
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_PUNCTUATION = re.compile(r"[^\w\s]+")
-_SPACES = re.compile(r"\s\s+")
+# compiled by the models that ask for it, not at each cold start
+_URL = r"(?:https?://|www\.)\S+"
+_NUMBER = r"\d+(?:[.,]\d+)*"
+_PUNCTUATION = r"[^\w\s]+"
+_SPACES = r"\s\s+"
 
 _WORDS = re.compile(r"\w\w+")  # the same tokens as TOKEN: a greedy run of word characters ends at boundaries
 _ASCII = bytes(c if chr(c).isalnum() or c == ord("_") else 32 for c in range(128)) + bytes([32] * 128)
@@ -59,7 +62,7 @@ def analyzer(options: Mapping[str, Any]) -> Analyzer:
         raise ValueError("ngrams")
     if o["analyzer"] != "word":
         ngrams = _char_ngrams if o["analyzer"] == "char" else _char_wb_ngrams
-        return Analyzer(lambda text: [ngrams(_SPACES.sub(" ", clean(text)), low, high)], None, (low, high))
+        return Analyzer(lambda text: [ngrams(re.sub(_SPACES, " ", clean(text)), low, high)], None, (low, high))
     tokens = _tokenizer(o)
 
     def words(text: str) -> list[str]:
@@ -105,11 +108,14 @@ def _cleaner(o: Mapping[str, Any]) -> Callable[[str], str]:
         steps.append(str.lower)
     if o["accents"]:
         steps.append(_strip_accents)
-    for pattern, option, token in ((_URL, "urls", " urltoken "), (_NUMBER, "numbers", " numbertoken ")):
-        if o[option] != "keep":
-            steps.append(_replacer(pattern, token if o[option] == "token" else " "))
+    if o["urls"] != "keep":
+        url = " urltoken " if o["urls"] == "token" else " "
+        steps.append(lambda text: re.sub(_URL, url, text))
+    if o["numbers"] != "keep":
+        number = " numbertoken " if o["numbers"] == "token" else " "
+        steps.append(lambda text: re.sub(_NUMBER, number, text))
     if o["punctuation"] == "remove":
-        steps.append(_replacer(_PUNCTUATION, " "))
+        steps.append(lambda text: re.sub(_PUNCTUATION, " ", text))
     if len(steps) == 1:
         return steps[0]
 
@@ -119,10 +125,6 @@ def _cleaner(o: Mapping[str, Any]) -> Callable[[str], str]:
         return text
 
     return clean
-
-
-def _replacer(pattern: re.Pattern[str], replacement: str) -> Callable[[str], str]:
-    return lambda text: pattern.sub(replacement, text)
 
 
 def _strip_accents(text: str) -> str:

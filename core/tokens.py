@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.auth import (
     ALPHABET,
@@ -20,6 +20,7 @@ from core.auth import (
 from core.errors import Exists, IntegrityError, InvalidInput, Missing, NotFound, Problem
 from core.keys import is_name
 from core.store import ObjectStore
+from core.tuples import NamedTuple
 
 MAX_LABEL_CHARS = 64
 MAX_TTL_S = 100 * 365 * 86_400.0  # a date that calendars can show

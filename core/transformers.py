@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.errors import FitFailed
 from core.features.table import Level, Part, Step
+from core.tuples import NamedTuple
 
 
 class Raw(NamedTuple):

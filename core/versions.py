@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from core.errors import CoreError, Denied, IntegrityError, Transient, Unavailable
 from core.keys import alias_key, is_name
+from core.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from core.model import Model

@@ -17,9 +17,10 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from core.errors import IntegrityError
+from core.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from core.flatfile import FlatFile

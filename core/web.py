@@ -7,7 +7,7 @@ import re
 import zlib
 from binascii import unhexlify
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.errors import (
     ConfigError,
@@ -19,6 +19,7 @@ from core.errors import (
     TooLarge,
     UnsupportedMedia,
 )
+from core.tuples import NamedTuple
 
 Headers = tuple[tuple[str, str], ...]
 PUBLIC = "public"
@@ -127,9 +128,7 @@ TITLES = {
 }
 
 _WORD = r"[A-Za-z0-9!#$&^_.+-]{1,64}"
-_MEDIA = re.compile(
-    rf'({_WORD}/{_WORD})(?:[ \t]*;[ \t]*charset[ \t]*=[ \t]*("?)utf-?8\2)?', re.ASCII | re.IGNORECASE
-)
+_MEDIA = rf'({_WORD}/{_WORD})(?:[ \t]*;[ \t]*charset[ \t]*=[ \t]*("?)utf-?8\2)?'
 
 
 def media_type(headers: Mapping[str, str]) -> str:
@@ -142,7 +141,9 @@ def media_type(headers: Mapping[str, str]) -> str:
         return JSON
     if text is None:
         raise UnsupportedMedia("the request has a body but no Content-Type")
-    found = _MEDIA.fullmatch(text.strip(" \t")) if len(text) <= 256 else None
+    found = None
+    if len(text) <= 256:
+        found = re.fullmatch(_MEDIA, text.strip(" \t"), re.ASCII | re.IGNORECASE)
     if found is None:
         raise UnsupportedMedia("Content-Type must be a media type, with no parameter but charset=utf-8")
     return found[1].lower()

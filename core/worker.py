@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from core import inbox, jobs
 from core.building import Builder
@@ -37,6 +37,7 @@ from core.registry import Registry
 from core.retraining import MARGIN_S, OutOfTime, Workshop, told, why, work
 from core.shelf import Shelf
 from core.state import PRODUCTION
+from core.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from core.config import Settings

@@ -16,9 +16,10 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import gmtime, strftime
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.telemetry import MAX_FIELD_CHARS, METRICS, OTHER, InvocationTelemetry, Update, log_line, quote
+from core.tuples import NamedTuple
 
 NAMESPACE = "Polysky"
 SERVICE, SERVICE_VARIABLE = "polysky", "POWERTOOLS_SERVICE_NAME"  # which tells two stacks of an account apart

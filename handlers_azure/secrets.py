@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from core.errors import ConfigError, Denied, Missing, StoreError, Transient
+from core.tuples import NamedTuple
 
 ENDPOINT, HEADER = "IDENTITY_ENDPOINT", "IDENTITY_HEADER"
 CLIENT = "AZURE_CLIENT_ID"  # of a user-assigned identity; without it the system-assigned one is meant

@@ -15,9 +15,8 @@ SETTING = "POLYSKY_TOKENS_SECRET"
 ENDPOINT = "CLOUDSDK_API_ENDPOINT_OVERRIDES_SECRETMANAGER"  # the variable that gcloud knows
 METADATA = "GCE_METADATA_HOST"
 _SECRETS = "https://secretmanager.googleapis.com/"
-_NAME = re.compile(
-    r"(?:projects/([a-z0-9][a-z0-9.:-]{0,62})/secrets/)?([A-Za-z0-9_-]{1,255})(?:/versions/([A-Za-z0-9_-]{1,63}))?",
-    re.ASCII,
+_NAME = (
+    r"(?:projects/([a-z0-9][a-z0-9.:-]{0,62})/secrets/)?([A-Za-z0-9_-]{1,255})(?:/versions/([A-Za-z0-9_-]{1,63}))?"
 )
 _FLAVOR = {"Metadata-Flavor": "Google"}
 _TIMEOUT_S = 5.0
@@ -31,7 +30,7 @@ def fetcher(name: str, env: Mapping[str, str], *, allow_http: bool = False) -> C
     It raises Missing, Denied, Transient. Raises ConfigError for another form of name, and for an endpoint of
     Secret Manager that is not encrypted without `allow_http`.
     """
-    found = _NAME.fullmatch(name)
+    found = re.fullmatch(_NAME, name, re.ASCII)
     if found is None:
         raise ConfigError(f"{SETTING} must be the name of a secret of Secret Manager", setting=SETTING)
     endpoint = env.get(ENDPOINT) or _SECRETS

@@ -33,9 +33,9 @@ MAX_LINES = 16
 PLATFORMS_OWN = {"app_active_requests", "process_resident_memory_bytes"}  # Cloud Run measures these itself
 PROJECT_VARIABLES = ("GOOGLE_CLOUD_PROJECT", "GCP_PROJECT", "GCLOUD_PROJECT")
 _SEVERITY = {"debug": "DEBUG", "info": "INFO", "warning": "WARNING", "error": "ERROR", "critical": "CRITICAL"}
-_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
-_CONTEXT = re.compile(r"([0-9a-f]{32})(?:/([0-9]{1,20}))?(?:;o=([0-9]))?", re.ASCII | re.IGNORECASE)
-_EXECUTION = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_PARENT = r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+_CONTEXT = r"([0-9a-f]{32})(?:/([0-9]{1,20}))?(?:;o=([0-9]))?"
+_EXECUTION = r"[A-Za-z0-9_-]{1,64}"
 _FIELD = "logging.googleapis.com/"
 
 
@@ -82,9 +82,11 @@ class CloudTelemetry(InvocationTelemetry):
 def correlation(headers: Mapping[str, str], project: str) -> str:
     """Return the fields that tie a log line to a request's trace and execution, each after a comma."""
     cells: dict[str, Any] = {}
-    if found := _PARENT.fullmatch(headers.get("traceparent", "")):
+    parent, context = headers.get("traceparent", ""), headers.get("x-cloud-trace-context", "")
+    found = re.fullmatch(_PARENT, parent, re.ASCII) if parent else None
+    if found:
         trace, span, sampled = found[1], found[2], bool(int(found[3], 16) & 1)
-    elif found := _CONTEXT.fullmatch(headers.get("x-cloud-trace-context", "")):
+    elif context and (found := re.fullmatch(_CONTEXT, context, re.ASCII | re.IGNORECASE)):
         span = f"{int(found[2]) & (1 << 64) - 1:016x}" if found[2] else ""
         trace, sampled = found[1].lower(), found[3] == "1"
     if found:
@@ -92,7 +94,7 @@ def correlation(headers: Mapping[str, str], project: str) -> str:
         cells["spanId"] = span
         cells["trace_sampled"] = sampled
     execution = headers.get("function-execution-id", "")
-    if _EXECUTION.fullmatch(execution):
+    if execution and re.fullmatch(_EXECUTION, execution, re.ASCII):
         cells["labels"] = {"execution_id": execution}
     return "".join(f", {quote(_FIELD + name)}: {json.dumps(cell)}" for name, cell in cells.items() if cell != "")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
+from core.tuples import NamedTuple
 from core.web import Request, Response, json_response
 
 App = Callable[[Request], Response]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from io import BufferedReader
 from tokenize import TokenError
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from core.dataset.limits import Limits, too_large
 from core.dataset.source import Chunk, Source
 from core.errors import DataRejected
+from core.tuples import NamedTuple
 
 LABELS = frozenset({"y", "label", "labels", "target", "targets"})
 CLASS_NAMES = "class_names"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from core.dataset.table import Dataset
 from core.errors import DataRejected, Problem
 from core.schema import MAX_PROBLEMS
 from core.spec import ModelSpec
+from core.tuples import NamedTuple
 
 MIN_ROWS = 10
 MAX_CLASSES = 1000

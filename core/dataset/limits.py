@@ -6,9 +6,10 @@ import gzip
 import io
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO
 
 from core.errors import DataRejected
+from core.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
+
+from core.tuples import NamedTuple
 
 CHUNK_ROWS = 4096
 Run = Sequence[Any] | NDArray[Any]  # the cells of one column for some rows

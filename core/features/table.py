@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from core.errors import ConfigError, DataRejected, Problem
 from core.kinds import Csr, Pairs, RowReader
+from core.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from core.flatfile import FlatFile
