@@ -24,6 +24,9 @@ resource "aws_s3_object" "package" {
   bucket   = aws_s3_bucket.store.id
   key      = "packages/${filemd5(each.value)}/${each.key}.zip"
   source   = each.value
+
+  # what is uploaded before versions are kept is only hidden by its deletion, and holds up that of the bucket
+  depends_on = [aws_s3_bucket_versioning.store]
 }
 
 resource "aws_cloudwatch_log_group" "function" {
