@@ -13,7 +13,7 @@ CLOUDS ?= aws gcp azure
 help:
 	@echo "make demo           install, then train, serve, retrain and roll back three models on this machine"
 	@echo "make test           the test suite, with branch coverage of core"
-	@echo "make test-deploy    apply AWS's stack to an emulator that enforces IAM, use it, destroy it (needs terraform)"
+	@echo "make test-deploy    apply AWS's stack to two emulators, use it, destroy it (needs terraform)"
 	@echo "make check          ruff, mypy, bandit, import contracts, changelog and version"
 	@echo "make faults         every suite that tries to break the promises, at full size; one table (hours)"
 	@echo "make soak           a busy server on a bad disk for POLYSKY_SOAK_S=60 seconds; one table"
@@ -53,7 +53,7 @@ $(VENV)/.polysky: pyproject.toml $(VENV)/.requirements
 	@touch $@
 
 # programs that would disagree with our libraries: each set in an environment of its own
-TOOLS = audit lint ministack policy
+TOOLS = audit lint ministack moto policy
 $(TOOLS:%=build/%/.done): build/%/.done: infra/requirements/%.txt $(VENV)/.python
 	"$(BIN)/python" -m venv build/$*
 	build/$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps \
@@ -67,7 +67,7 @@ test: $(VENV)/.polysky $(VENV)/.runtimes tests/emulators/node_modules/.done buil
 	$(BIN)/python -m pytest --quiet --no-cov tests/faults/test_seeds.py
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --cov --ignore tests/deploy
 
-test-deploy: $(VENV)/.polysky build/ministack/.done
+test-deploy: $(VENV)/.polysky build/ministack/.done build/moto/.done
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/deploy
 
 check: $(VENV)/.polysky

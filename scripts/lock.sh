@@ -19,7 +19,7 @@ done
 # the Swagger UI files come with a template for jinja2, which nothing here reads
 pin infra/requirements/predict.in infra/requirements/predict.txt --generate-hashes --constraint requirements.txt \
     --no-emit-package jinja2 --no-emit-package markupsafe
-for part in build lint ministack policy; do
+for part in build lint ministack moto policy; do
     pin "infra/requirements/$part.in" "infra/requirements/$part.txt" --generate-hashes
 done
 pin infra/requirements/audit.in infra/requirements/audit.txt --generate-hashes --constraint requirements.txt

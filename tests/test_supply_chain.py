@@ -23,7 +23,7 @@ from scripts.sbom import UnreadableSet, bill, deployables, main, pins_of, requir
 ROOT = Path(__file__).resolve().parent.parent
 SETS = sorted((ROOT / "infra" / "requirements").glob("*.txt"))
 # tools of the tests, with versions of their own
-APART = {"audit", "build", "lint", "ministack", "policy", "runtimes"}
+APART = {"audit", "build", "lint", "ministack", "moto", "policy", "runtimes"}
 FOLDERS = ("core", "scripts", "handlers_aws", "handlers_azure", "handlers_gcp", "handlers_onprem")
 
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
+from tests.deploy import server
 from tests.emulators.missing import absent
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / "build" / "ministack" / "bin" / "ministack"
 ACCOUNT, REGION = "123456789012", "eu-west-1"
-_DEADLINE_S = 60.0
 
 
 @contextmanager
@@ -25,23 +21,10 @@ def start(log: Path, **env: str) -> Iterator[str]:
     """Yield the URL of a running MiniStack without anything in it; what it writes goes to `log`."""
     if not PROGRAM.exists():
         absent("MiniStack")
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            [str(PROGRAM)],
-            env={**_env(port), **env},
-            cwd=log.parent,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        _wait(f"http://127.0.0.1:{port}/_ministack/health", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
+    port = server.free_port()
+    url = f"http://127.0.0.1:{port}"
+    with server.running([str(PROGRAM)], {**_env(port), **env}, log=log, ready=f"{url}/_ministack/health"):
+        yield url
 
 
 def _env(port: int) -> dict[str, str]:
@@ -53,14 +36,3 @@ def _env(port: int) -> dict[str, str]:
         **{"MINISTACK_ACCOUNT_ID": ACCOUNT, "MINISTACK_REGION": REGION, "LOG_LEVEL": "INFO"},
         **{"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"},
     }
-
-
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _DEADLINE_S
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError("MiniStack did not start")

@@ -68,8 +68,8 @@ class Stack:
         self.run("init", "-backend=false", "-input=false")
 
     def run(self, command: str, *arguments: str, variables: Mapping[str, Any] | None = None) -> str:
-        """Return what a command writes. Raises Failed."""
-        told = [f"-var={name}={_hcl(value)}" for name, value in (variables or {}).items()]
+        """Return what a command writes; a variable that is None keeps its default. Raises Failed."""
+        told = [f"-var={name}={_hcl(value)}" for name, value in (variables or {}).items() if value is not None]
         done = subprocess.run(
             [self._program, command, "-no-color", *arguments, *told],
             cwd=self.folder,
@@ -86,6 +86,14 @@ class Stack:
         """Return the outputs of what is applied."""
         return {name: one["value"] for name, one in json.loads(self.run("output", "-json")).items()}
 
+    def changes(self, variables: Mapping[str, Any]) -> dict[str, set[str]]:
+        """Return, of each resource that an apply would change, what is known to become different."""
+        plan = self.folder.parent / f"{self.folder.name}.plan"
+        self.run("plan", "-input=false", f"-out={plan}", variables=variables)
+        resources = json.loads(self.run("show", "-json", str(plan)))["resource_changes"]
+        found = {one["address"]: _differences(one["change"]) for one in resources if one["mode"] == "managed"}
+        return {address: names for address, names in found.items() if names}
+
     def edit(self, file: str, old: str, new: str) -> None:
         """Change one place of a file. Raises Failed if the place is not there exactly once."""
         path = self.folder / file
@@ -93,6 +101,16 @@ class Stack:
         if text.count(old) != 1:
             raise Failed(f"{file} holds {old!r} {text.count(old)} times")
         path.write_text(text.replace(old, new))
+
+
+def _differences(change: Mapping[str, Any]) -> set[str]:
+    """Return the names of what a change makes different; a thing made or removed is different as a whole."""
+    if change["actions"] == ["no-op"]:
+        return set()
+    if change["actions"] != ["update"]:
+        return {"all of it"}
+    before, after = change["before"], change["after"]
+    return {name for name in after if before.get(name) != after[name]}
 
 
 def _hcl(value: Any) -> str:
