@@ -53,6 +53,23 @@ def test_ratios_are_taken_within_a_round_and_shown_with_their_spread() -> None:
     assert [row.met for row in cold.compare("aws", costs, 0.09)] == [False, False, True]
 
 
+def test_a_stopped_process_leaves_nothing_behind_that_would_disturb_the_next_one(tmp_path: Path) -> None:
+    """Not what it started in a process group of its own either, as Lambda's emulator does."""
+    child = "import time; print('up', flush=True); time.sleep(600)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], start_new_session=True)"
+    process = cold_process.Process([sys.executable, "-c", code], dict(os.environ), tmp_path, tmp_path / "log")
+    process.wait(lambda: "up" in process.said())
+    family = process.pids()
+    assert len(family) == 2
+    process.stop()
+    states = [path.read_text().rpartition(")")[2].split()[0] for pid in family if (path := _stat(pid)).exists()]
+    assert set(states) <= {"Z"}
+
+
+def _stat(pid: int) -> Path:
+    return Path(f"/proc/{pid}/stat")
+
+
 def test_the_functions_take_turns_in_both_orders_and_the_first_round_does_not_count() -> None:
     told: list[tuple[str, str]] = []
 

@@ -7,6 +7,7 @@ shows what the platform itself takes; it is in the other two as well.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import statistics
@@ -70,6 +71,8 @@ def spread(values: Sequence[float]) -> Spread:
 def rounds(calls: Mapping[tuple[str, str], Callable[[], Cost]], count: int) -> dict[str, dict[str, list[Cost]]]:
     """Return the costs by platform and variant, after one unmeasured round. Every second round runs backwards."""
     found: dict[str, dict[str, list[Cost]]] = {}
+    gc.collect()
+    gc.freeze()  # the emulators answer from this process: it is not to look through all its objects meanwhile
     for number in range(count + 1):
         order = list(calls.items())
         for (platform, variant), call in order[:: -1 if number % 2 else 1]:
