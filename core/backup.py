@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from core import audit
 from core.alias_docs import AliasDocs
@@ -149,9 +150,10 @@ class Copier:
         if held is None or held == data:
             self._create(key, data)
             return
-        if {**json.loads(held), "revoked": None} != {**json.loads(data), "revoked": None}:
+        theirs, record = _record(held, key), _record(data, key)
+        if {**theirs, "revoked": None} != {**record, "revoked": None}:
             raise Conflict("the target has another token of the same id", key=key)
-        if json.loads(data).get("revoked") is not None:
+        if record.get("revoked") is not None:
             self._backoff.call(lambda: self._target.put_if_match(key, data, self._target.get(key).token))
 
     def _copy_bytes(self, log: _Log) -> tuple[_Log, int]:
@@ -241,6 +243,17 @@ class Copier:
 
     def _keys(self, store: ObjectStore, prefix: str) -> list[str]:
         return self._backoff.call(lambda: [entry.key for entry in store.list(prefix)])
+
+
+def _record(data: bytes, key: str) -> dict[str, Any]:
+    """Return a token's record. Raises IntegrityError."""
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise IntegrityError(f"the record of a token is damaged, and nobody can use it: {key}", key=key)
+    return record
 
 
 def _needed(state: State) -> Iterator[tuple[str, str]]:

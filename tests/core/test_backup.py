@@ -156,6 +156,19 @@ def test_tokens_stay_out_of_it_when_told_so(source: MemoryStore) -> None:
     assert [info.kid for info in list_tokens(target)] == [kid]
 
 
+@pytest.mark.parametrize("damaged", [b"", b"[]", b'{"role": ', b"\xff", b"[" * 100_000])
+def test_a_damaged_record_of_a_token_is_told(source: MemoryStore, damaged: bytes) -> None:
+    key = next(entry.key for entry in source.list("auth/tokens/"))
+    whole, target = source.get(key).data, MemoryStore()
+    copy(source, target)
+    for store in (source, target):
+        store.put(key, damaged)
+        with pytest.raises(IntegrityError, match=f"the record of a token is damaged.*{key}"):
+            copy(source, target)
+        store.put(key, whole)
+    copy(source, target)
+
+
 def test_a_damaged_source_is_refused(source: MemoryStore) -> None:
     for key, match in (
         (log_key(MODEL, 3), "the log is broken"),
