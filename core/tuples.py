@@ -1,7 +1,8 @@
 """NamedTuple, as typing has it, but made without compiling anything.
 
-typing and collections compile source text for each class and each annotation, and that at each cold start: of a
-dozen milliseconds that our modules took to import it was a fifth. Type checkers see typing's.
+typing and collections compile source text for each class and each annotation, and that at each cold start: 8 of
+the 30 ms that our modules took to import. Type checkers see typing's. A module that makes such classes begins with
+`from __future__ import annotations`: newer Pythons give a class no annotations while it is made, otherwise.
 """
 
 from __future__ import annotations
