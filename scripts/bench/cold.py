@@ -71,8 +71,6 @@ def spread(values: Sequence[float]) -> Spread:
 def rounds(calls: Mapping[tuple[str, str], Callable[[], Cost]], count: int) -> dict[str, dict[str, list[Cost]]]:
     """Return the costs by platform and variant, after one unmeasured round. Every second round runs backwards."""
     found: dict[str, dict[str, list[Cost]]] = {}
-    gc.collect()
-    gc.freeze()  # the emulators answer from this process: it is not to look through all its objects meanwhile
     for number in range(count + 1):
         order = list(calls.items())
         for (platform, variant), call in order[:: -1 if number % 2 else 1]:
@@ -145,6 +143,8 @@ def main() -> int:
                 (each.cloud, each.variant): lambda each=each: cold_start(each, _fresh(scratch))
                 for each in all_functions
             }
+            gc.collect()
+            gc.freeze()  # the emulators answer from this process: it is not to look through its objects meanwhile
             costs = rounds(calls, count)
             loaded = {(each.cloud, each.variant): len(modules(each, _fresh(scratch))) for each in all_functions}
     rows = [row for platform in platforms for row in compare(platform, costs[platform], GOALS[platform])]
