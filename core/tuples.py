@@ -60,7 +60,10 @@ else:
 
         @classmethod
         def _make(cls, values):
-            return cls(*values)
+            made = tuple.__new__(cls, values)
+            if len(made) != cls._size:
+                raise _unfitting(cls)
+            return made
 
         def _replace(self, /, **named):
             made = [named.pop(field) if field in named else value for field, value in self._asdict().items()]

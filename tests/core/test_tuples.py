@@ -79,7 +79,7 @@ MISUSES: dict[str, Callable[[Any], Any]] = {
     "unknown": lambda kind: kind(1, z=3),
     "twice": lambda kind: kind(1, x=3),
     "none by name": lambda kind: kind(y=3),
-    "too few of an iterable": lambda kind: kind._make(()),
+    "too few of an iterable": lambda kind: kind._make((1,)),
     "changed": lambda kind: setattr(kind(1), "x", 3),
     "new attribute": lambda kind: setattr(kind(1), "other", 3),
     "unknown replaced": lambda kind: kind(1)._replace(z=3),
