@@ -143,5 +143,5 @@ def _decode(kid: str, data: bytes) -> tuple[TokenInfo, str]:
         digest = record.pop("digest")
         models = record["models"]
         return TokenInfo(**record | {"models": None if models is None else tuple(models)}), digest
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise IntegrityError(f"the record is damaged, and nobody can use its token: {record_key(kid)}") from None

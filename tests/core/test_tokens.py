@@ -58,7 +58,9 @@ def test_tokens_are_listed_oldest_first_with_their_revocation() -> None:
     assert listed[0].as_dict()["models"] is None
 
 
-@pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b'{"digest": "", "models": null, "colour": 1}'])
+@pytest.mark.parametrize(
+    "data", [b"{", b"[]", b"{}", b'{"digest": "", "models": null, "colour": 1}', b"[" * 100_000]
+)
 def test_a_damaged_record_is_named(data: bytes) -> None:
     store = MemoryStore()
     create(store)
