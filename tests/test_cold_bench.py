@@ -66,6 +66,20 @@ def test_a_stopped_process_leaves_nothing_behind_that_would_disturb_the_next_one
     assert {_state(pid) for pid in family} <= {"gone", "Z"}
 
 
+def test_a_process_that_ended_by_itself_leaves_nothing_behind_either(tmp_path: Path) -> None:
+    child = "import time; time.sleep(600)"
+    code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {child!r}]).pid, flush=True)"
+    process = cold_process.Process([sys.executable, "-c", code], dict(os.environ), tmp_path, tmp_path / "log")
+    with pytest.raises(RuntimeError, match="no answer"):
+        process.wait(lambda: False)
+    orphan = int(process.said())
+    process.stop()
+    deadline = time.monotonic() + 10
+    while (state := _state(orphan)) not in ("gone", "Z") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert state in ("gone", "Z")
+
+
 def _state(pid: int) -> str:
     """Return the letter of a process's state; whoever inherited an orphan may reap it at any moment."""
     try:

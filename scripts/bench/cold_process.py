@@ -52,6 +52,8 @@ class Process:
         Lambda's emulator starts the function in a process group of its own; unasked it would end in its own time.
         """
         family = self._family()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # those too whose parent has ended
         for pid in family:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
