@@ -150,7 +150,7 @@ class Copier:
         if held is None or held == data:
             self._create(key, data)
             return
-        theirs, record = _record(held, key), _record(data, key)
+        theirs, record = _record(held, key, "target"), _record(data, key, "source")
         if {**theirs, "revoked": None} != {**record, "revoked": None}:
             raise Conflict("the target has another token of the same id", key=key)
         if record.get("revoked") is not None:
@@ -245,14 +245,16 @@ class Copier:
         return self._backoff.call(lambda: [entry.key for entry in store.list(prefix)])
 
 
-def _record(data: bytes, key: str) -> dict[str, Any]:
+def _record(data: bytes, key: str, place: str) -> dict[str, Any]:
     """Return a token's record. Raises IntegrityError."""
     try:
         record = json.loads(data)
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
-        raise IntegrityError(f"the record of a token is damaged, and nobody can use it: {key}", key=key)
+        raise IntegrityError(
+            f"the record of a token in the {place} is damaged, and nobody can use it there: {key}", key=key
+        )
     return record
 
 

@@ -161,9 +161,9 @@ def test_a_damaged_record_of_a_token_is_told(source: MemoryStore, damaged: bytes
     key = next(entry.key for entry in source.list("auth/tokens/"))
     whole, target = source.get(key).data, MemoryStore()
     copy(source, target)
-    for store in (source, target):
+    for place, store in (("source", source), ("target", target)):
         store.put(key, damaged)
-        with pytest.raises(IntegrityError, match=f"the record of a token is damaged.*{key}"):
+        with pytest.raises(IntegrityError, match=f"in the {place} is damaged.*{key}"):
             copy(source, target)
         store.put(key, whole)
     copy(source, target)

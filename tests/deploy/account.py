@@ -208,9 +208,9 @@ def left(client: Clients) -> dict[str, int]:
     found: dict[str, list[Any]] = {
         "buckets": client("s3").list_buckets()["Buckets"],
         "functions": names,
-        "versions and aliases": [functions.list_aliases(FunctionName=one)["Aliases"] for one in names],
+        "aliases": [alias for one in names for alias in functions.list_aliases(FunctionName=one)["Aliases"]],
         "roles": mine,
-        "their rights": [roles.list_role_policies(RoleName=one)["PolicyNames"] for one in mine],
+        "their rights": [right for one in mine for right in roles.list_role_policies(RoleName=one)["PolicyNames"]],
         "queues": client("sqs").list_queues().get("QueueUrls", []),
         "groups": logs.describe_log_groups()["logGroups"],
         "filters": logs.describe_metric_filters()["metricFilters"],
