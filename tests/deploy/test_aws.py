@@ -17,28 +17,14 @@ from botocore.exceptions import ClientError
 from scripts import package
 from scripts.cli import run
 from scripts.packaging import archive
-from tests.deploy import account, issuer, ministack, promised_watch, promised_work
+from tests.deploy import account, issuer, ministack
 from tests.deploy.issuer import Issuer
-from tests.deploy.promised_work import OPTIONS
 from tests.emulators.moto import Put
-from tests.infra.promises import broken, spoil
 from tests.infra.terraform import INFRA, Stack
 from tests.mood import SPEC, rows
 from tests.runtimes.aws_notifications import notification
 
 _DEADLINE_S = 120.0
-HERE = f"{ministack.REGION}:{ministack.ACCOUNT}"
-PROMISES = promised_work.PROMISES | promised_watch.PROMISES
-# what only this emulator keeps; the others are broken one by one in test_aws_options.py
-ALONE = [
-    "only who predicts starts from a snapshot",
-    "lines are JSON, in a group of the function's own",
-    "the host name told leads to the API, with its certificate",
-]
-# MiniStack 1.5.33 tells of an alarm on a percentile that it is one on the average, too
-MUDDLED = "alarms watch what they should, from where they should"
-# of which MiniStack tells terraform less than it was told; moto's plan has no change of these
-FORGETS = {"aws_apigatewayv2_authorizer", "aws_cloudwatch_metric_alarm", "aws_s3_object"}
 
 
 class Cloud(NamedTuple):
@@ -157,16 +143,12 @@ def _token(store: str) -> str:
 def variables(cloud: Cloud, environment: str, ann: Issuer | None = None) -> dict[str, Any]:
     """Return what the stack is told; an issuer is trusted by the gateway and by core."""
     told = {"endpoint": cloud.endpoint, "packages": str(cloud.packages), "keep_bucket": False}
-    settings = {"POLYSKY_REFRESH_S": "0.2"}
-    told |= {"environment": environment, "settings": settings}
-    if ann is None:
-        return told
-    settings |= {"POLYSKY_OIDC_ISSUER": ann.url, "POLYSKY_OIDC_AUDIENCE": issuer.AUDIENCE}
-    settings |= {"POLYSKY_OIDC_JWKS": str(ann.keys)}
-    jwt = {"issuer": ann.url, "audience": [issuer.AUDIENCE]}
-    domain = {"name": "api.example.com", "certificate_arn": f"arn:aws:acm:{HERE}:certificate/one"}
-    packed = {"architecture": "x86_64"}  # as the packages are
-    return {**told, **OPTIONS, **packed, "settings": settings, "jwt": jwt, "domain": domain}
+    settings, jwt = {"POLYSKY_REFRESH_S": "0.2"}, None
+    if ann is not None:
+        settings |= {"POLYSKY_OIDC_ISSUER": ann.url, "POLYSKY_OIDC_AUDIENCE": issuer.AUDIENCE}
+        settings |= {"POLYSKY_OIDC_JWKS": str(ann.keys)}
+        jwt = {"issuer": ann.url, "audience": [issuer.AUDIENCE]}
+    return {**told, "environment": environment, "settings": settings, "jwt": jwt}
 
 
 def operator(cloud: Cloud) -> dict[str, str]:
@@ -291,18 +273,6 @@ def test_the_gateway_lets_only_the_issuers_tokens_through_and_core_knows_their_r
         assert (status, "code" in answer) == (401, False), "the gateway itself refuses, in its own words"
     status, answer = test.ask(*question, token=ann.token(roles=["nobody"]))
     assert (status in (401, 403), "code" in answer) == (True, True), "core refuses what the gateway let through"
-
-
-def test_the_account_holds_what_the_options_promise_and_a_plan_changes_nothing_else(
-    test: Deployment, ann: Issuer
-) -> None:
-    told = variables(test.cloud, "test", ann)
-    assert broken(PROMISES, account.read(test.cloud.client, told)) == [MUDDLED]
-    assert {address.partition(".")[0] for address in test.stack.changes(told)} == FORGETS
-    odd = {what: PROMISES[what] for what in ALONE}
-    spoil(odd, test.stack)
-    test.stack.run("apply", "-auto-approve", "-input=false", variables=told)
-    assert broken(PROMISES, account.read(test.cloud.client, told)) == [*ALONE, MUDDLED]
 
 
 def test_a_second_environment_stands_beside_and_both_leave_nothing(
