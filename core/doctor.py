@@ -25,8 +25,7 @@ INCREMENTS = 5  # each thread's; some stores take one write a second of one name
 WRITES, READS = "writes", "reads"
 _RACES = 5
 _PATIENCE_S = 60.0
-_TRIES = 3
-_PAUSE_S = 0.3
+_TRIES, _PAUSE_S = 3, 0.3
 _SILENCES = 8
 ODD_NAMES = (
     "sms spam (1).csv",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.deploy.ministack import ACCOUNT, REGION
@@ -141,18 +141,7 @@ def _api(apis: Any, name: str) -> Facts:
         "routes": {one["RouteKey"]: one for one in routes},
         "integrations": {one["IntegrationId"]: one for one in apis.get_integrations(**where)["Items"]},
         "authorizers": [apis.get_authorizer(**where, AuthorizerId=one) for one in ids],
-        "domains": list(_domains(apis, found["ApiId"])),
     }
-
-
-def _domains(apis: Any, api: str) -> Iterator[tuple[Any, ...]]:
-    """Yield the host names that lead to an API, with certificate, kind, stage and path."""
-    for domain in apis.get_domain_names()["Items"]:
-        (kind,) = domain["DomainNameConfigurations"]
-        for one in apis.get_api_mappings(DomainName=domain["DomainName"])["Items"]:
-            if one["ApiId"] == api:
-                told = (kind["CertificateArn"], kind["EndpointType"], kind["SecurityPolicy"])
-                yield domain["DomainName"], *told, one["Stage"], one.get("ApiMappingKey", "")
 
 
 def _secrets(secrets: Any, name: str) -> list[tuple[str, str]]:
@@ -219,7 +208,6 @@ def left(client: Clients) -> dict[str, int]:
         "topics": topics.list_topics()["Topics"],
         "subscriptions": topics.list_subscriptions()["Subscriptions"],
         "APIs": apis.get_apis()["Items"],
-        "host names": apis.get_domain_names()["Items"],
         "schedules": client("scheduler").list_schedules()["Schedules"],
         "secrets": client("secretsmanager").list_secrets(IncludePlannedDeletion=True)["SecretList"],
     }

@@ -143,17 +143,6 @@ PROMISES = {
         ),
         *("api.tf", '"$context.status"', '"$context.path"'),
     ),
-    "the host name told leads to the API, with its certificate": Promise(
-        lambda found: (
-            found["api"]["domains"]
-            == [
-                (told["name"], told["certificate_arn"], "REGIONAL", "TLS_1_2", "$default", "")
-                for told in [found["told"].get("domain")]
-                if told
-            ]
-        ),
-        *("api.tf", "domain_name = var.domain.name\n", 'domain_name = "www.${var.domain.name}"\n'),
-    ),
     "tokens have a secret of their own, if that is told": Promise(
         lambda found: (
             found["secrets"]
